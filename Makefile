@@ -1,0 +1,66 @@
+# podkeep: what can be made. `make demo` and `make test` work on a fresh machine and say what they install.
+
+STAGE  := $(CURDIR)/build/stage
+PYTHON ?= python3
+CC     ?= cc
+CXX    ?= c++
+export STAGE
+
+# Debian's packages: a C and C++ compiler and tools, what the examples host (libuv, Asio), what the benches compare with
+# (GLib), and what the tests check with (valgrind, clang, cmake, curl).
+PACKAGES := build-essential pkg-config curl libuv1-dev libasio-dev libglib2.0-dev clang-14 cmake valgrind
+
+.PHONY: all
+all: stage
+
+.PHONY: deps
+deps:
+	@missing=""; for p in $(PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -z "$$missing" ]; then echo "deps: nothing to install ($(PACKAGES))"; \
+	elif ! command -v apt-get >/dev/null; then echo "deps: please install$$missing" >&2; exit 1; \
+	else echo "deps: installing$$missing"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+# The library, installed below build/: all programs of the tests and examples are built against this tree.
+.PHONY: stage
+stage:
+	cargo build --release --locked
+	@$(MAKE) --no-print-directory -s install-files PREFIX=$(STAGE) DESTDIR=
+
+.PHONY: install
+install:
+	cargo build --release --locked
+	$(MAKE) --no-print-directory install-files
+
+# The C header, from the Rust sources. `make test` fails when it is stale.
+.PHONY: header
+header:
+	PODKEEP_WRITE_HEADER=1 cargo test --locked --test header
+
+.PHONY: lint
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+.PHONY: test-rust
+test-rust: stage
+	cargo test --locked
+
+# The parts, each beside what it is about.
+-include bindings/cpp/cpp.mk tests/c/c.mk tests/faults/faults.mk bindings/python/python.mk examples/examples.mk benches/benches.mk
+
+# All that CI runs, the quick parts first.
+SUITES := lint test-rust test-c test-faults test-cpp lint-python test-python test-examples test-soak test-asan test-valgrind test-benches
+.PHONY: test
+test: deps
+	@for suite in $(SUITES); do \
+	  echo "== $$suite"; begin=$$(date +%s); \
+	  $(MAKE) --no-print-directory $$suite || { echo "== $$suite failed"; exit 1; }; \
+	  echo "== $$suite passed in $$(( $$(date +%s) - begin )) s"; \
+	done
+	@echo "$(words $(SUITES)) passed, 0 failed"
+
+.PHONY: clean
+clean:
+	rm -rf build target

@@ -1,0 +1,315 @@
+// podkeep/runtime.hpp: what to run, and the functions through which the C side calls it. Included by podkeep.hpp; not for use on its
+// own.
+#ifndef PODKEEP_CPP_RUNTIME_HPP
+#define PODKEEP_CPP_RUNTIME_HPP
+
+#include "context.hpp"
+
+#include <cxxabi.h>
+
+#include <cstdlib>
+#include <functional>
+#include <tuple>
+#include <typeinfo>
+
+PODKEEP_BEGIN_NAMESPACE_
+
+// Derive from it, and hand the class to Pod::make<T>(options, arguments...). In the pod's thread S, in this order:
+//   the constructor     T(arguments...), or T(Context &, arguments...) for one that is long or wants to keep the context
+//   run_forever         blocks until it is cancelled
+//   teardown, ~T        whenever the constructor succeeded, however run_forever ended
+// An exception out of any of them is the pod's failure (kind Exception), and join, wait_ready and close rethrow it.
+// ~T runs in S; only when the thread of S is ended from inside (pthread_exit, pthread_cancel) there is no teardown, and ~T runs with
+// the last reference to the recipe, on any thread.
+class Runtime {
+ public:
+  virtual ~Runtime() = default;
+  virtual void run_forever(Context &context) = 0;
+  // Overridden: called at most once, on a thread of the library, beside run_forever, after a stop was asked for. It unblocks what cannot
+  // poll, and may come before the loop inside has begun, so that what it does must stick. May be noexcept or not.
+  virtual void cancel() {}
+  virtual void teardown() {}
+
+ protected:
+  Runtime() = default;
+  Runtime(const Runtime &) = delete;  // made in S, and stays there
+  Runtime &operator=(const Runtime &) = delete;
+};
+
+namespace detail {
+
+// Messages must be UTF-8; what() need not be. Every byte that is no part of valid UTF-8 becomes U+FFFD.
+inline std::string to_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const auto byte = [&](std::size_t offset) -> unsigned {
+      return at + offset < text.size() ? static_cast<unsigned char>(text[at + offset]) : 0u;
+    };
+    const unsigned first = byte(0);
+    const std::size_t length = first < 0x80 ? 1 : first >= 0xC2 && first < 0xE0 ? 2 : first >= 0xE0 && first < 0xF0 ? 3 : first >= 0xF0 && first < 0xF5 ? 4 : 0;
+    bool valid = length > 0;
+    for (std::size_t i = 1; i < length; ++i) valid = valid && (byte(i) & 0xC0u) == 0x80;
+    // Overlong forms, surrogates, beyond U+10FFFF.
+    if (first == 0xE0) valid = valid && byte(1) >= 0xA0;
+    if (first == 0xED) valid = valid && byte(1) < 0xA0;
+    if (first == 0xF0) valid = valid && byte(1) >= 0x90;
+    if (first == 0xF4) valid = valid && byte(1) < 0x90;
+    if (valid) {
+      out.append(text.substr(at, length));
+      at += length;
+    } else {
+      out += "\xEF\xBF\xBD";
+      ++at;
+    }
+  }
+  return out;
+}
+
+// A pod's name when none is given: the class's own, without namespaces and template arguments; "function" for what has no name.
+template <class T>
+std::string default_name() {
+  const std::string_view whole = __PRETTY_FUNCTION__;  // "... [with T = a::Web; ...]" or "... [T = a::Web]"
+  const std::size_t begin = whole.find("T = ");
+  if (begin == std::string_view::npos) return "function";
+  std::string_view type = whole.substr(begin + 4);
+  type = type.substr(0, type.find_first_of("<(;]{*&"));
+  const std::size_t scope = type.rfind("::");
+  if (scope != std::string_view::npos) type.remove_prefix(scope + 2);
+  return type.empty() ? "function" : std::string(type.substr(0, 255));
+}
+
+// The config of the C runtime: made by a Pod, deleted by the library's drop, exactly once.
+class Recipe {
+ public:
+  Recipe() : exceptions(std::make_shared<Exceptions>()) {}
+  Recipe(const Recipe &) = delete;
+  Recipe &operator=(const Recipe &) = delete;
+  virtual ~Recipe() {
+    if (shared_) shared_->end();  // the incarnation may have ended without a teardown
+  }
+
+  virtual void make(Context &context) = 0;
+  virtual std::int32_t run(Context &context) = 0;
+  virtual void cancel() {}
+  virtual void teardown() {}
+  virtual void unmake() noexcept {}
+
+  const std::shared_ptr<Exceptions> exceptions;
+
+  static std::int32_t on_init(podkeep_context *context, void *config, void **state) {
+    Recipe &self = *static_cast<Recipe *>(config);
+    *state = config;
+    self.shared_ = std::make_shared<Incarnation>();
+    self.context_.emplace(context, self.shared_);
+    std::int32_t code = self.guard(context, Phase::Init, [&] {
+      self.make(*self.context_);
+      return self.take_fail_code();
+    });
+    if (code != 0) {  // fail() in a constructor that then returned: no teardown comes, so T goes here
+      self.unmake();
+      self.shared_->end();
+    }
+    return code;
+  }
+
+  static std::int32_t on_run(podkeep_context *context, void *state) {
+    Recipe &self = *static_cast<Recipe *>(state);
+    return self.guard(context, Phase::Run, [&] { return self.run(*self.context_); });
+  }
+
+  static std::int32_t on_teardown(podkeep_context *context, void *state) {
+    Recipe &self = *static_cast<Recipe *>(state);
+    self.take_fail_code();  // what a stray thread said after run_forever had returned is not teardown's
+    const std::int32_t code = self.guard(context, Phase::Teardown, [&] {
+      self.teardown();
+      return self.take_fail_code();
+    });
+    self.unmake();
+    self.shared_->end();
+    return code;
+  }
+
+  static void on_cancel(podkeep_context *context, void *state) {
+    Recipe &self = *static_cast<Recipe *>(state);
+    self.shared_->hook_thread.store(std::this_thread::get_id());
+    (void)self.guard(context, Phase::Cancel, [&] {
+      self.cancel();
+      return std::int32_t{0};
+    });
+    self.shared_->hook_thread.store(std::thread::id());
+  }
+
+  static void on_drop(void *config) { delete static_cast<Recipe *>(config); }
+
+ protected:
+  std::int32_t take_fail_code() noexcept { return shared_->fail_code.exchange(0); }
+
+ private:
+  std::shared_ptr<Incarnation> shared_;
+  std::optional<Context> context_;
+
+  // Here exceptions stop, but forced unwinding does not. glibc ends a thread (pthread_exit, pthread_cancel) by unwinding its stack; a
+  // noexcept function on the way would call std::terminate, and a catch (...) that does not rethrow is answered with "FATAL: exception
+  // not rethrown", both the end of the process. So the functions that C calls are not noexcept: forced unwinding passes through to the
+  // library, which knows it as the end of S from inside (kind Exit); what handles an exception (note) is noexcept, so that nothing else
+  // gets out. With libc++ a catch (...) does not see forced unwinding in the first place.
+  // Without exceptions there is nothing to catch, and forced unwinding passes as well.
+  template <class Body>
+  std::int32_t guard(podkeep_context *context, Phase phase, Body body) {
+#if PODKEEP_CPP_EXCEPTIONS
+    try {
+      return body();
+    } catch (const Cancelled &) {
+      return PODKEEP_CANCELLED;
+    }
+#ifdef __GLIBCXX__
+    catch (const ::abi::__forced_unwind &) {
+      throw;
+    }
+#endif
+    catch (...) {
+      return note(context, phase);
+    }
+#else
+    (void)context;
+    (void)phase;
+    return body();
+#endif
+  }
+
+#if PODKEEP_CPP_EXCEPTIONS
+  // In a handler: tells the library, keeps the exception for the waiters, returns what the callback has to return.
+  std::int32_t note(podkeep_context *context, Phase phase) noexcept {
+    std::int32_t code = -1;
+    try {
+      exceptions->keep(PODKEEP_CALL_(context_incarnation)(context), phase, std::current_exception());
+      std::string text;
+      // Works without RTTI of the program's own, too: whatever is thrown has its type_info.
+      if (const std::type_info *const type = ::abi::__cxa_current_exception_type()) {
+        int status = 0;
+        char *const readable = ::abi::__cxa_demangle(type->name(), nullptr, nullptr, &status);
+        text = readable ? readable : type->name();
+        std::free(readable);
+      }
+      try {
+        throw;
+      } catch (const std::system_error &error) {
+        if (error.code().value() != 0 && error.code().value() != PODKEEP_CANCELLED) code = error.code().value();
+        text += std::string(": ") + error.what();
+      } catch (const std::exception &error) {
+        text += std::string(": ") + error.what();
+      } catch (const std::string &what) {
+        text += ": " + what;
+      } catch (const char *what) {
+        text += std::string(": ") + (what ? what : "(null)");
+      } catch (...) {
+      }
+      return PODKEEP_CALL_(context_fail_as)(context, PODKEEP_KIND_EXCEPTION, code, to_utf8(text).c_str());
+    } catch (...) {  // no memory for the text
+      return PODKEEP_CALL_(context_fail_as)(context, PODKEEP_KIND_EXCEPTION, code, "an exception");
+    }
+  }
+#endif
+};
+
+// Private or overloaded: cannot be asked, so it is taken as overridden. A hook that does nothing is harmless, but not free: pods with
+// a hook have a library thread kept ready.
+template <class T, class = void>
+struct OverridesCancel : std::true_type {};
+template <class T>
+struct OverridesCancel<T, std::void_t<decltype(&T::cancel)>>
+    : std::bool_constant<!std::is_same_v<decltype(&T::cancel), decltype(&Runtime::cancel)>> {};
+
+// T, made in S out of copies of the arguments, as std::thread does it.
+template <class T, class... Args>
+class ClassRecipe final : public Recipe {
+  static_assert(std::is_base_of_v<Runtime, T>, "Pod::make<T>: T must derive from podkeep::Runtime");
+  static_assert(std::is_nothrow_destructible_v<T>, "Pod::make<T>: T's destructor must not throw; what can fail belongs into teardown");
+  static constexpr bool plain = std::is_constructible_v<T, Args...>;
+  static_assert(plain || std::is_constructible_v<T, Context &, Args...>,
+                "Pod::make<T>: T must be constructible from the arguments' copies as rvalues (std::ref for a reference), or from "
+                "podkeep::Context & and these");
+
+ public:
+  static constexpr bool has_hook = OverridesCancel<T>::value;
+
+  template <class... Given>
+  explicit ClassRecipe(std::in_place_t, Given &&...given) : arguments_(std::forward<Given>(given)...) {}
+
+  void make(Context &context) override {
+    std::apply(
+        [&](Args &...arguments) {
+          if constexpr (plain) {
+            (void)context;
+            object_.emplace(std::move(arguments)...);
+          } else {
+            object_.emplace(context, std::move(arguments)...);
+          }
+        },
+        arguments_);
+  }
+  std::int32_t run(Context &context) override {
+    static_cast<Runtime &>(*object_).run_forever(context);
+    return take_fail_code();
+  }
+  void cancel() override { static_cast<Runtime &>(*object_).cancel(); }
+  void teardown() override { static_cast<Runtime &>(*object_).teardown(); }
+  void unmake() noexcept override { object_.reset(); }
+
+ private:
+  std::tuple<Args...> arguments_;
+  std::optional<T> object_;
+};
+
+// Anything that can be called with a Context &, with a std::stop_token (C++20) or with nothing. It returns nothing, or its code: 0 is
+// a clean end and PODKEEP_CANCELLED "as asked". It is destroyed with the recipe, on any thread.
+template <class F>
+class FunctionRecipe final : public Recipe {
+ public:
+  static constexpr bool has_hook = false;
+
+  template <class Given>
+  explicit FunctionRecipe(std::in_place_t, Given &&given) : function_(std::forward<Given>(given)) {}
+
+  void make(Context &) override {}
+  std::int32_t run(Context &context) override {
+    if constexpr (std::is_invocable_v<F &, Context &>) {
+      return finish([&]() -> decltype(auto) { return std::invoke(function_, context); });
+#ifdef __cpp_lib_jthread
+    } else if constexpr (std::is_invocable_v<F &, std::stop_token>) {
+      return finish([&]() -> decltype(auto) { return std::invoke(function_, context.stop_token()); });
+#endif
+    } else {
+      (void)context;
+      return finish([&]() -> decltype(auto) { return std::invoke(function_); });
+    }
+  }
+
+ private:
+  F function_;
+
+  template <class Call>
+  std::int32_t finish(Call call) {
+    if constexpr (std::is_void_v<decltype(call())>) {
+      call();
+      return take_fail_code();
+    } else {
+      static_assert(std::is_integral_v<decltype(call())> && !std::is_same_v<decltype(call()), bool> && sizeof(call()) <= 4,
+                    "a pod's function returns nothing or its code, an int");
+      return static_cast<std::int32_t>(call());
+    }
+  }
+};
+
+#ifdef __cpp_lib_jthread
+template <class F>
+inline constexpr bool is_runnable = std::is_invocable_v<F &, Context &> || std::is_invocable_v<F &, std::stop_token> || std::is_invocable_v<F &>;
+#else
+template <class F>
+inline constexpr bool is_runnable = std::is_invocable_v<F &, Context &> || std::is_invocable_v<F &>;
+#endif
+
+}  // namespace detail
+PODKEEP_END_NAMESPACE_
+#endif

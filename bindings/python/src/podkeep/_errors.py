@@ -1,0 +1,128 @@
+"""The exceptions, and the one place where a status becomes one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NoReturn, Optional
+
+from . import _abi
+from ._failure import Failure
+from ._words import Kind, Phase, State, Status
+
+
+class Error(Exception):
+    """Whatever podkeep refuses or reports; ``status`` is the library's answer (None when it was not asked)."""
+
+    status: Optional[Status] = None
+
+    def __init__(self, message: str, status: Optional[Status] = None) -> None:
+        super().__init__(message)
+        if status is not None:
+            self.status = status
+
+
+class PodFailed(Error):
+    """The pod failed. ``__cause__`` is the exception that its runtime raised, the same object, if it raised one."""
+
+    status = Status.FAILED
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        #: The whole record; the properties below are its fields.
+        self.failure = failure
+        self.__cause__ = failure.exception
+
+    def __reduce__(self) -> "tuple[object, ...]":
+        # The record travels; the exception object stays behind, it may not be picklable.
+        return type(self), (dataclasses.replace(self.failure, exception=None),)
+
+    @property
+    def pod_name(self) -> str:
+        return self.failure.pod_name
+
+    @property
+    def incarnation(self) -> int:
+        return self.failure.incarnation
+
+    @property
+    def phase(self) -> Phase:
+        return self.failure.phase
+
+    @property
+    def kind(self) -> Kind:
+        return self.failure.kind
+
+    @property
+    def code(self) -> int:
+        return self.failure.code
+
+    @property
+    def message(self) -> str:
+        return self.failure.message
+
+    @property
+    def secondary(self) -> Optional[Failure]:
+        return self.failure.secondary
+
+
+class PodEnded(Error):
+    """The pod ended, or is ending, without failure before what was waited for."""
+
+    status = Status.ENDED
+
+
+class PodTimeout(Error, TimeoutError):
+    """The time was up, or the pod was abandoned; the sentence says where it is stuck. ``state`` is where it was then."""
+
+    status = Status.TIMEOUT
+
+    def __init__(self, message: str, state: Optional[State] = None, failure: Optional[Failure] = None) -> None:
+        super().__init__(message)
+        self.state = state
+        #: What it has failed with so far: an abandoned pod has spent its grace, which is a failure of kind TIMEOUT.
+        self.failure = failure
+
+
+class Forked(Error):
+    """This object belongs to the parent of a bare fork(); make a new one in the child."""
+
+    status = Status.FORKED
+
+
+class Unsupported(Error):
+    """This build of the library does not have what was asked for."""
+
+    status = Status.UNSUPPORTED
+
+
+def fail(status: int, sentence: Optional[str] = None) -> NoReturn:
+    """Raises what a status stands for, with the library's sentence of this thread."""
+    said = Status(status)
+    message = sentence or _abi.last_error() or _abi.text(_abi.lib.podkeep_status_name(status))
+    if said is Status.FORKED:
+        raise Forked(message)
+    if said is Status.UNSUPPORTED:
+        raise Unsupported(message)
+    if said is Status.ENDED:
+        raise PodEnded(message)
+    if said is Status.TIMEOUT:
+        raise PodTimeout(message)
+    raise Error(message, said)
+
+
+def check(status: int) -> None:
+    """Returns when the status is OK, else raises."""
+    if status != Status.OK:
+        fail(status)
+
+
+def add_note(exception: BaseException, note: str) -> None:
+    """A note on an exception that is on its way: ``add_note`` came with 3.11, its attribute is read by others, too."""
+    if hasattr(exception, "add_note"):
+        exception.add_note(note)
+        return
+    notes = getattr(exception, "__notes__", None)
+    if not isinstance(notes, list):
+        notes = []
+        exception.__notes__ = notes  # type: ignore[attr-defined]
+    notes.append(note)

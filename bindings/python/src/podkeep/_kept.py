@@ -1,0 +1,120 @@
+"""The table of this process's pods: what a callback's user data, a number, stands for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import weakref
+from ctypes import byref, c_int32
+from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
+
+from . import _abi
+from ._runtime import Driver
+from ._words import Phase, State, Status
+
+if TYPE_CHECKING:
+    from ._pod import Pod
+
+
+class Kept:
+    """One pod as the callbacks know it. It is in the table from before the library knows it until the library drops it.
+
+    It does not know its Pod, so that a Pod nobody holds can be collected while its thread runs.
+    """
+
+    def __init__(self, driver: Driver, name: str) -> None:
+        self.driver = driver
+        self.name = name
+        self.home = home
+        self.number = next(home.numbers)
+        self.runtime = 0
+        self.pod = 0
+        #: Identifiers of the threads that are in one of this pod's callbacks.
+        self.threads: Set[int] = set()
+        self.exceptions: Dict[Tuple[int, Phase], BaseException] = {}
+        with home.lock:
+            home.table[self.number] = self
+
+    def exception(self, incarnation: int, phase: Phase) -> Optional[BaseException]:
+        return self.exceptions.get((incarnation, phase))
+
+    def state(self) -> Optional[State]:
+        """None: the library does not know it any more, or not in this process."""
+        found = c_int32()
+        if _abi.lib.podkeep_pod_state(self.pod, byref(found)) != Status.OK:
+            return None
+        return State(found.value)
+
+    def free(self) -> None:
+        """Gives both handles back; of a pod that is final or NEW, so that the drop has come when this returns."""
+        pod, self.pod = self.pod, 0
+        runtime, self.runtime = self.runtime, 0
+        if pod:
+            _abi.lib.podkeep_pod_free(pod)
+        if runtime:
+            _abi.lib.podkeep_runtime_free(runtime)
+
+
+class Home:
+    """The pods of one process: a forked child starts with a new one."""
+
+    def __init__(self) -> None:
+        # Reentrant: the collector may run a Pod's __del__, and so a drop, in a thread that holds it.
+        self.lock = threading.RLock()
+        self.table: Dict[int, Kept] = {}
+        self.numbers = itertools.count(1)
+        #: Pods whose Pod was forgotten while they ran. Their handles are kept, not freed: the runtime's drop must not
+        #: come at a time of its own, which may be when the interpreter is gone.
+        self.forgotten: List[Kept] = []
+        #: For events: which Pod a handle is.
+        self.pods: "weakref.WeakValueDictionary[int, Pod]" = weakref.WeakValueDictionary()
+        #: From here on callbacks do nothing: podkeep was shut down, or the interpreter ends.
+        self.closed = False
+        self.exit_hooked = False
+
+    def find(self, number: Optional[int]) -> Optional[Kept]:
+        if self.closed or number is None:
+            return None
+        with self.lock:
+            return self.table.get(number)
+
+    def drop(self, number: Optional[int]) -> None:
+        if number is not None:
+            with self.lock:
+                self.table.pop(number, None)
+
+    def sweep(self) -> None:
+        """Frees the forgotten pods that have ended by now."""
+        if not self.forgotten:
+            return
+        with self.lock:
+            looked, self.forgotten = self.forgotten, []
+        left = []
+        for kept in looked:
+            state = kept.state()
+            if state is None or state.final:
+                kept.free()
+            else:
+                left.append(kept)
+        with self.lock:
+            self.forgotten += left
+
+    def all(self) -> List[Kept]:
+        with self.lock:
+            return list(self.table.values())
+
+
+home = Home()
+# The homes of the processes this one was forked from. Kept for ever: what the parent's runtimes hold (a temporary
+# directory, say) must not be finalized by a child that merely inherited it.
+_inherited: List[Home] = []
+
+
+def _after_fork_in_child() -> None:
+    global home
+    _inherited.append(home)
+    home = Home()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

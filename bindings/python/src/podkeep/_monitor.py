@@ -1,0 +1,188 @@
+"""Monitor: the lives of pods, as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import time
+import weakref
+import select
+from ctypes import byref, c_int, c_void_p, sizeof
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Optional, Type
+
+from . import _abi, _errors, _failure, _kept, _wait
+from ._failure import Failure
+from ._times import of_wait
+from ._words import Phase, State, Status
+
+if TYPE_CHECKING:
+    from ._pod import Pod
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """A pod changed its state; ``from_`` equal to ``to`` is the state found when the monitor was made."""
+
+    #: Grows with every event of the process.
+    sequence: int
+    #: On the clock of ``time.monotonic_ns()``.
+    time_ns: int
+    name: str
+    from_: State
+    to: State
+    incarnation: int
+    #: Earlier events of this pod merged into this one, because the reader was slow.
+    missed: int
+    #: Of that incarnation, when ``to`` follows one.
+    failure: Optional[Failure]
+    #: The Pod, while this process still holds one.
+    pod: "Optional[Pod]" = dataclasses.field(compare=False, repr=False, default=None)
+
+
+class Monitor:
+    """The states of one pod, or of every pod of the process: first the present ones, then each change, in order.
+
+    Iterate over it, with ``for`` or ``async for``: that of one pod ends when the pod has. Or watch ``fileno()`` in an
+    event loop of your own and read with ``next(timeout=0)`` until it gives None.
+    """
+
+    def __init__(self, pod: "Optional[Pod]" = None) -> None:
+        handle = c_void_p()
+        _errors.check(_abi.lib.podkeep_monitor_new(None if pod is None else pod._kept.pod, byref(handle)))
+        self._handle = handle
+        # What an event points to lives until the next one is read, so reading is one step.
+        self._lock = threading.Lock()
+        self._event = _abi.Event()
+        self._free = weakref.finalize(self, _free, _kept.home, handle.value or 0)
+        self._free.atexit = False  # type: ignore[misc]
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while events wait; only poll it. Raises Error when there is none to be had."""
+        out = c_int()
+        _errors.check(_abi.lib.podkeep_monitor_fd(self._handle, byref(out)))
+        return out.value
+
+    def next(self, timeout: Optional[float] = None) -> Optional[Event]:
+        """The next event; None when so many seconds have passed. Raises PodEnded when the pod has ended and all is read."""
+        limit = of_wait(timeout)
+        until = None if limit == _abi.FOREVER else time.monotonic() + limit / 1000
+        found = self._read(0)
+        if found is not None or limit == 0:
+            return found
+        bell = self._bell()
+        longest = _wait.longest_ms()
+        while found is None:
+            left = longest if until is None else min(longest, max(0, int((until - time.monotonic()) * 1000) + 1))
+            if bell is not None:
+                bell.poll(left)
+                found = self._read(0)
+            else:
+                found = self._read(min(left, _wait.SLICE_MS))
+            if until is not None and time.monotonic() >= until:
+                break
+        return found
+
+    async def next_async(self) -> Event:
+        """The next event, for asyncio. One task at a time may wait on a monitor."""
+        found = self._read(0)
+        if found is not None:
+            return found
+        loop = asyncio.get_running_loop()
+        bell = asyncio.Event()
+        try:
+            fd = self.fileno()
+        except _errors.Error as error:
+            if error.status is not Status.RESOURCES:
+                raise
+            fd = -1
+        try:
+            if fd >= 0:
+                loop.add_reader(fd, bell.set)
+            while found is None:
+                if fd >= 0:
+                    await bell.wait()
+                    bell.clear()
+                else:
+                    await asyncio.sleep(_wait.SLICE_MS / 1000)
+                found = self._read(0)
+        finally:
+            if fd >= 0 and not loop.is_closed():
+                loop.remove_reader(fd)
+        return found
+
+    def close(self) -> None:
+        """Gives it back; whoever waits in it gets PodEnded."""
+        self._free()
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], reason: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            found = self.next()
+        except _errors.PodEnded:
+            raise StopIteration from None
+        assert found is not None
+        return found
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await self.next_async()
+        except _errors.PodEnded:
+            raise StopAsyncIteration from None
+
+    def _bell(self) -> "Optional[select.poll]":
+        try:
+            fd = self.fileno()
+        except _errors.Error as error:
+            if error.status is Status.RESOURCES:
+                return None
+            raise
+        bell = select.poll()
+        bell.register(fd, select.POLLIN)
+        return bell
+
+    def _read(self, ms: int) -> Optional[Event]:
+        """One native read, of at most ms."""
+        with self._lock:
+            raw = self._event
+            raw.struct_size = sizeof(raw)
+            status = _abi.lib.podkeep_monitor_next(self._handle, byref(raw), ms)
+            if status == Status.TIMEOUT:
+                return None
+            _errors.check(status)
+            pod = _kept.home.pods.get(raw.pod or 0)
+
+            def origin(incarnation: int, phase: Phase) -> Optional[BaseException]:
+                return None if pod is None else pod._kept.exception(incarnation, phase)
+
+            return Event(
+                sequence=raw.sequence,
+                time_ns=raw.time_ns,
+                name=_abi.text(raw.name),
+                from_=State(getattr(raw, "from")),
+                to=State(raw.to),
+                incarnation=raw.incarnation,
+                missed=raw.missed,
+                failure=_failure.read(raw.failure, origin) if raw.failure else None,
+                pod=pod,
+            )
+
+
+def _free(home: Any, handle: int) -> None:
+    # Not in a forked child, whose copy is nobody's.
+    if home is _kept.home:
+        _abi.lib.podkeep_monitor_free(handle)

@@ -1,0 +1,297 @@
+"""Pod: one kept instance of a Runtime, and its life."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from ctypes import byref, c_char_p, c_int32, c_int64, c_uint32, c_void_p
+from types import TracebackType
+from typing import Any, Mapping, Optional, Sequence, Type, TypeVar, Union
+
+from . import _abi, _callbacks, _errors, _exit, _failure, _kept, _wait
+from ._async_runtime import AsyncRuntime
+from ._failure import Failure
+from ._kept import Kept
+from ._options import Options
+from ._runtime import Runtime
+from ._words import State, Status
+
+_Self = TypeVar("_Self", bound="Pod")
+
+
+class Pod:
+    """One kept instance of a Runtime.
+
+    Takes the Runtime's class (or a function made one by ``@podkeep.runtime``); ``args`` and ``kwargs`` are the runtime's
+    own, handed to its ``__init__`` in the pod's thread. Options are keywords, times are in seconds; None is the library's
+    default, ``podkeep.FOREVER`` no limit where there can be none:
+
+    * ``name``: by default the class's or function's;
+    * ``ready``: ``"run"`` (ready when run_forever is entered) or ``"notify"`` (when the runtime calls ``ctx.ready()``),
+      and ``ready_timeout`` on the way there;
+    * ``grace``: from the request to stop until the thread is let go as ABANDONED; ``extend_max``: all that
+      ``ctx.extend`` may add to a limit;
+    * ``stack_size`` in bytes; ``kick_signal``: a signal that interrupts system calls of C code when a stop is asked for.
+
+    The rest belongs to hosts and supervision that this build may not have: it raises ``Unsupported`` then.
+
+    All methods may be called from any thread; a pod starts once.
+    """
+
+    def __init__(
+        self,
+        runtime: Type[Runtime],
+        args: Sequence[Any] = (),
+        kwargs: Optional[Mapping[str, Any]] = None,
+        *,
+        name: Optional[str] = None,
+        host: str = "thread",
+        ready: str = "run",
+        ready_timeout: Optional[float] = None,
+        grace: Optional[float] = None,
+        kill_after: Optional[float] = None,
+        extend_max: Optional[float] = None,
+        stack_size: Optional[int] = None,
+        kick_signal: Optional[int] = None,
+        restart: str = "never",
+        max_restarts: Optional[int] = None,
+        restart_window: Optional[float] = None,
+        backoff: Optional[float] = None,
+        backoff_max: Optional[float] = None,
+        watchdog: Optional[float] = None,
+        env: Optional[Mapping[str, str]] = None,
+        cwd: Union[str, "os.PathLike[str]", None] = None,
+    ) -> None:
+        _refuse_no_runtime(runtime)
+        if name is None:
+            name = runtime.__name__
+        options = Options(
+            name=name,
+            host=host,
+            ready=ready,
+            ready_timeout=ready_timeout,
+            grace=grace,
+            kill_after=kill_after,
+            extend_max=extend_max,
+            stack_size=stack_size,
+            kick_signal=kick_signal,
+            restart=restart,
+            max_restarts=max_restarts,
+            restart_window=restart_window,
+            backoff=backoff,
+            backoff_max=backoff_max,
+            watchdog=watchdog,
+            env=env,
+            cwd=cwd,
+        )
+        _kept.home.sweep()
+        _exit.hook()
+        driver = runtime._driver(args, {} if kwargs is None else kwargs)
+        kept = Kept(driver, name)
+        handle = c_void_p()
+        # From here on the library drops the table's entry, also when the call fails.
+        _errors.check(
+            _abi.lib.podkeep_runtime_new(byref(_callbacks.spec(kept, _abi.utf8("name", runtime.__name__))), byref(handle))
+        )
+        kept.runtime = handle.value or 0
+        status = _abi.lib.podkeep_pod_new(kept.runtime, byref(options.struct), byref(handle))
+        if status != Status.OK:
+            sentence = _abi.last_error()
+            kept.free()
+            _errors.fail(status, sentence)
+        kept.pod = handle.value or 0
+        self._kept = kept
+        kept.home.pods[kept.pod] = self
+
+    # --- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        out = c_char_p()
+        _errors.check(_abi.lib.podkeep_pod_name(self._kept.pod, byref(out)))
+        return _abi.text(out.value)
+
+    @property
+    def id(self) -> Optional[int]:
+        """The kernel's number of its thread (``threading.get_native_id()`` in there), while it has one."""
+        out = c_int64()
+        _errors.check(_abi.lib.podkeep_pod_id(self._kept.pod, byref(out)))
+        return out.value or None
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life, now."""
+        out = c_int32()
+        _errors.check(_abi.lib.podkeep_pod_state(self._kept.pod, byref(out)))
+        return State(out.value)
+
+    @property
+    def restarts(self) -> int:
+        """Lives after the first."""
+        out = c_uint32()
+        _errors.check(_abi.lib.podkeep_pod_restarts(self._kept.pod, byref(out)))
+        return out.value
+
+    @property
+    def failure(self) -> Optional[Failure]:
+        """Why the present or last incarnation failed; None when it has not."""
+        status, failure = _failure.of_pod(self._kept.pod, self._kept.exception)
+        _errors.check(status)
+        return failure
+
+    def __repr__(self) -> str:
+        kept = self._kept
+        state = kept.state()
+        return f"<podkeep.Pod {kept.name!r} {'forked' if state is None else state}>"
+
+    # --- its life ---------------------------------------------------------------------------------------------------
+
+    def start(self: _Self, wait: bool = True) -> _Self:
+        """Starts it and, unless told otherwise, waits until it is ready or raises what went wrong."""
+        _errors.check(_abi.lib.podkeep_pod_start(self._kept.pod))
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout: Optional[float] = None) -> None:
+        """Returns when it is ready; raises PodFailed, PodEnded, or PodTimeout when so many seconds have passed."""
+        self._outcome(_wait.wait(self._kept, _abi.lib.podkeep_pod_wait_ready, timeout))
+
+    def cancel(self) -> None:
+        """Asks it to stop, and returns at once; any number of times."""
+        _errors.check(_abi.lib.podkeep_pod_cancel(self._kept.pod))
+
+    def join(self, timeout: Optional[float] = None) -> None:
+        """Returns when it has ended cleanly; raises PodFailed, or PodTimeout when so many seconds have passed."""
+        self._outcome(_wait.wait(self._kept, _abi.lib.podkeep_pod_join, timeout))
+
+    def close(self) -> None:
+        """Cancels it and waits until it has ended, within its grace; raises PodFailed, or PodTimeout when it is abandoned.
+
+        Harmless before the start and when it has ended.
+        """
+        self._refuse_own_thread()
+        self.cancel()
+        self.join()
+
+    def __enter__(self: _Self) -> _Self:
+        """Starts it, if that was not done, and waits until it is ready."""
+        try:
+            self._start_if_new()
+            self.wait_ready()
+        except BaseException as reason:
+            # __exit__ will not be called.
+            self._leave(reason)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], reason: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        """Closes it. Never masks an exception on its way: how the pod failed is a note on that one then."""
+        self._leave(reason)
+
+    # --- the same in an event loop ----------------------------------------------------------------------------------
+
+    async def ready(self, timeout: Optional[float] = None) -> None:
+        """``wait_ready`` for asyncio."""
+        self._refuse_own_thread()
+        self._outcome(await _wait.wait_async(self._kept, _abi.lib.podkeep_pod_wait_ready, timeout))
+
+    async def joined(self, timeout: Optional[float] = None) -> None:
+        """``join`` for asyncio."""
+        self._refuse_own_thread()
+        self._outcome(await _wait.wait_async(self._kept, _abi.lib.podkeep_pod_join, timeout))
+
+    async def closed(self) -> None:
+        """``close`` for asyncio."""
+        self._refuse_own_thread()
+        self.cancel()
+        await self.joined()
+
+    async def __aenter__(self: _Self) -> _Self:
+        try:
+            self._start_if_new()
+            await self.ready()
+        except BaseException as reason:
+            await self._leave_async(reason)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: Optional[Type[BaseException]], reason: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        await self._leave_async(reason)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _start_if_new(self) -> None:
+        if self.state is State.NEW:
+            self.start(wait=False)
+
+    def _leave(self, reason: Optional[BaseException]) -> None:
+        try:
+            self.close()
+        except _errors.Error as error:
+            _note_or_raise(error, reason)
+
+    async def _leave_async(self, reason: Optional[BaseException]) -> None:
+        try:
+            await self.closed()
+        except _errors.Error as error:
+            _note_or_raise(error, reason)
+
+    def _refuse_own_thread(self) -> None:
+        """From the pod's own callbacks a wait would never end; the library says so, in a call that blocks (L11)."""
+        if threading.get_ident() in self._kept.threads:
+            _errors.check(_abi.lib.podkeep_pod_close(self._kept.pod))
+
+    def _outcome(self, status: int) -> None:
+        if status == Status.OK:
+            return
+        if status == Status.FAILED:
+            failure = self.failure
+            if failure is not None:
+                raise _errors.PodFailed(failure)
+        elif status == Status.TIMEOUT:
+            sentence = _abi.last_error()
+            raise _errors.PodTimeout(sentence, self.state, self.failure)
+        _errors.fail(status)
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        # Never blocks, and takes no lock of this module that is not reentrant: the collector calls it anywhere.
+        kept: Optional[Kept] = getattr(self, "_kept", None)
+        if kept is None or kept.home is not _kept.home or kept.home.closed:
+            return
+        state = kept.state()
+        if state is State.NEW or state is None or state.final:
+            kept.free()
+            return
+        _abi.lib.podkeep_pod_cancel(kept.pod)
+        with kept.home.lock:
+            kept.home.forgotten.append(kept)
+        if state not in (State.STOPPING, State.ABANDONED):
+            _warn(f"pod {kept.name!r} was forgotten while {state}: it is cancelled", ResourceWarning, source=self)
+
+
+def _refuse_no_runtime(runtime: object) -> None:
+    if isinstance(runtime, Runtime):
+        raise TypeError(
+            f"Pod takes the class {type(runtime).__name__}, not an instance of it: the runtime is made in the pod's thread, "
+            "its arguments travel as args= and kwargs="
+        )
+    if not isinstance(runtime, type) or not issubclass(runtime, Runtime):
+        way = "decorate it with @podkeep.runtime" if callable(runtime) and not isinstance(runtime, type) else "subclass it"
+        raise TypeError(f"Pod takes a subclass of podkeep.Runtime, not {runtime!r}: {way}")
+    if runtime.run_forever in (Runtime.run_forever, AsyncRuntime.run_forever):
+        raise TypeError(f"{runtime.__name__} has no run_forever")
+
+
+def _note_or_raise(error: _errors.Error, reason: Optional[BaseException]) -> None:
+    if reason is None:
+        raise error
+    if isinstance(reason, _errors.PodFailed) and isinstance(error, _errors.PodFailed) and reason.failure == error.failure:
+        return
+    _errors.add_note(reason, str(error))

@@ -1,0 +1,147 @@
+"""Waiting for a pod: the library tells with a poll how it stands, a monitor's descriptor tells when to ask again.
+
+One monitor a wait, made when the first poll did not answer, and given back with it. A shared one would need a thread, or a
+leader among the waiters, to read for the others, and each event would wake everybody; with one of its own a waiter is
+woken by its pod alone, threads and event loops need not know of each other, and a cancelled wait leaves nothing behind. The
+price is one descriptor for as long as the wait lasts; where none is to be had, short native waits take turns with Python.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import select
+import threading
+import time
+from ctypes import byref, c_int, c_void_p, sizeof
+from typing import Callable, Optional
+
+from . import _abi
+from ._kept import Kept
+from ._times import of_wait
+from ._words import State, Status
+
+# A native wait may not be interrupted, so it is never longer than this many milliseconds. The first one is shorter still:
+# most starts are over by then, and need no monitor.
+SLICE_MS = 20
+_FIRST_MS = 2
+# A signal that comes between Python's look for one and the system call's sleep is seen only after it: Ctrl-C has to be
+# answered within 0.1 s, so the main thread, the only one to handle signals, sleeps no longer than this.
+_MAIN_MS = 80
+_LONGEST_MS = 60_000
+
+def longest_ms() -> int:
+    """How long this thread may sleep at a time."""
+    return _MAIN_MS if threading.get_ident() == threading.main_thread().ident else _LONGEST_MS
+
+
+Call = Callable[[int, int], int]
+
+
+class _Watch:
+    """A monitor of one pod, as a bell."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._monitor = c_void_p()
+        self.fd = -1
+        self.live = False
+        if _abi.lib.podkeep_monitor_new(kept.pod, byref(self._monitor)) != Status.OK:
+            self._monitor = c_void_p()
+            return
+        fd = c_int()
+        if _abi.lib.podkeep_monitor_fd(self._monitor, byref(fd)) == Status.OK and fd.value >= 0:
+            self.fd = fd.value
+            self.live = True
+        self._event = _abi.Event(struct_size=sizeof(_abi.Event))
+
+    def quiet(self) -> None:
+        """Reads what has happened, so that the descriptor is readable again only for something new."""
+        status = Status.OK.value
+        while self.live and status == Status.OK:
+            status = _abi.lib.podkeep_monitor_next(self._monitor, byref(self._event), 0)
+        # Ended and all read, or broken: it rings no more.
+        self.live = status == Status.TIMEOUT
+
+    def free(self) -> None:
+        if self._monitor.value:
+            _abi.lib.podkeep_monitor_free(self._monitor)
+
+
+def _ask(kept: Kept, call: Call, timeout: Optional[float], ms: int) -> Optional[int]:
+    """One poll of at most ms; None: not yet."""
+    status = call(kept.pod, ms)
+    if status != Status.TIMEOUT:
+        return status
+    if timeout is None and kept.state() is State.ABANDONED:
+        # A wait without a limit is answered at once there, with a sentence; or, if the thread came back meanwhile, with that.
+        return call(kept.pod, _abi.FOREVER)
+    return None
+
+
+def wait(kept: Kept, call: Call, timeout: Optional[float]) -> int:
+    """Blocks this thread; Ctrl-C is answered and other threads run. The status; last_error() holds its sentence."""
+    limit = of_wait(timeout)
+    if limit == _abi.FOREVER:
+        timeout = None
+    until = time.monotonic() + limit / 1000
+    status = _ask(kept, call, timeout, _FIRST_MS if timeout is None else min(limit, _FIRST_MS))
+    if status is not None:
+        return status
+    longest = longest_ms()
+    watch = _Watch(kept)
+    try:
+        bell = select.poll()
+        if watch.live:
+            bell.register(watch.fd, select.POLLIN)
+        while timeout is None or time.monotonic() < until:
+            watch.quiet()
+            left = longest if timeout is None else max(0, min(longest, math.ceil((until - time.monotonic()) * 1000)))
+            status = _ask(kept, call, timeout, 0 if watch.live else min(left, SLICE_MS))
+            if status is not None:
+                return status
+            if watch.live:
+                bell.poll(left)
+        status = _ask(kept, call, timeout, 0)
+        return Status.TIMEOUT if status is None else status
+    finally:
+        watch.free()
+
+
+async def wait_async(kept: Kept, call: Call, timeout: Optional[float]) -> int:
+    """The same in a running event loop, which is never blocked."""
+    limit = of_wait(timeout)
+    if limit == _abi.FOREVER:
+        timeout = None
+    status = _ask(kept, call, timeout, 0)
+    if status is not None:
+        return status
+    loop = asyncio.get_running_loop()
+    until = loop.time() + limit / 1000
+    bell = asyncio.Event()
+    timer = None if timeout is None else loop.call_at(until, bell.set)
+    watch = _Watch(kept)
+    reading = watch.live
+    try:
+        if reading:
+            loop.add_reader(watch.fd, bell.set)
+        while timeout is None or loop.time() < until:
+            bell.clear()
+            watch.quiet()
+            status = _ask(kept, call, timeout, 0)
+            if status is not None:
+                return status
+            if watch.live:
+                await bell.wait()
+                continue
+            if reading:
+                reading = not loop.remove_reader(watch.fd)
+            await asyncio.sleep(SLICE_MS / 1000)
+        status = _ask(kept, call, timeout, 0)
+        return Status.TIMEOUT if status is None else status
+    finally:
+        # The reader goes before its descriptor does. A loop that was closed meanwhile has none.
+        if reading and not loop.is_closed():
+            loop.remove_reader(watch.fd)
+        if timer is not None:
+            timer.cancel()
+        watch.free()

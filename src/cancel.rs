@@ -1,0 +1,125 @@
+//! The cancel signal: one flag in the pod's state word, and the ways to see it (contract section 5).
+//!
+//! Setting it is a compare-and-swap, at most one futex wake for those who sleep on the word, and at most one for the
+//! keeper. The keeper is woken only when it has something to do before it would wake anyway: a hook to have called, a
+//! descriptor to make readable, a monitor to tell, or a grace that ends before the next deadline it knows. Everything
+//! cancel touches is in the region of `table`, which is never unmapped, so it is promised in signal handlers (L8).
+
+use crate::context::Context;
+use crate::error::{Error, Result, Status};
+use crate::lifecycle::{Event, Life, Seat, State};
+use crate::limit::Limit;
+use crate::linux::{self, Woke};
+use crate::pod::Cold;
+use crate::table::{self, PodRef, Side, Step};
+use crate::world::{World, lock};
+
+/// Cancels the pod of a handle. Any thread, any time, any value; async-signal-safe; preserves errno.
+pub(crate) fn cancel(handle: u64) -> std::result::Result<(), Status> {
+    let errno = linux::errno();
+    let outcome = PodRef::of_handle(handle).map(|pod| {
+        if let Some(step) = pod.step(Event::Stop) {
+            alert(&pod, step, true);
+        }
+        pod.release_later();
+    });
+    linux::set_errno(errno);
+    outcome
+}
+
+/// Tells the keeper what a stop asks of it. `quiet`: nobody has told the monitors (a signal handler cannot).
+pub(crate) fn alert(pod: &PodRef, step: Step, quiet: bool) {
+    let Some(region) = table::region() else { return };
+    let asked = !step.before.stop_asked() && step.after.stop_asked();
+    let stopping = step.entered(State::Stopping);
+    let changed = step.before.state() != step.after.state();
+    let urgent = asked && step.after.needs_keeper()
+        || quiet && changed && region.watchers.load(std::sync::atomic::Ordering::SeqCst) > 0
+        || step.entered(State::Stopped) && !step.before.claimed();
+    let limit = if stopping { pod.stop_limit.load(std::sync::atomic::Ordering::Relaxed) } else { linux::NEVER };
+    if urgent || limit != linux::NEVER {
+        region.bell.mark(pod.index());
+        region.bell.ring(if urgent { 0 } else { limit });
+    }
+}
+
+/// Sleeps until the context reads cancelled.
+pub(crate) fn wait(ctx: Context, limit: Limit) -> Result<()> {
+    loop {
+        if table::context_cancelled(ctx.handle()) {
+            return Ok(());
+        }
+        let until = match limit {
+            Limit::Now => return Err(not_yet()),
+            Limit::Until(at) => at,
+            Limit::Forever => linux::NEVER,
+        };
+        // The reference is for this look only: a context may be over, and its slot another's, while we sleep; the
+        // wake that ended it then finds us, and the loop sees that the generation has changed.
+        let Ok(pod) = PodRef::of_context(ctx.handle()) else { continue };
+        let slot = pod.slot();
+        let word = slot.word();
+        let life = Life(word as u32);
+        drop(pod);
+        if life.stop_asked() || life.context_over() {
+            continue;
+        }
+        if slot.sleep(word, Side::Pod, until) == Woke::TimedOut && !table::context_cancelled(ctx.handle()) {
+            return Err(not_yet());
+        }
+    }
+}
+
+fn not_yet() -> Error {
+    Error::new(Status::Timeout, "not cancelled yet")
+}
+
+/// A descriptor that is readable once the context is cancelled; made at the first call, closed with the incarnation.
+pub(crate) fn descriptor(pod: &PodRef) -> Result<i32> {
+    use std::os::fd::AsRawFd;
+    let mut cold = lock(&pod.cell().cold);
+    if cold.fd.is_none() {
+        let fd = linux::event_fd()
+            .map_err(|e| Error::resources(format!("no descriptor for the context: {}", linux::describe(e))))?;
+        cold.fd = Some(fd);
+        // From here on a stop wakes the keeper, which makes it readable; a stop before this step is seen below.
+        pod.step(Event::Attend);
+        forward(pod, &mut cold);
+    }
+    Ok(cold.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()))
+}
+
+/// Makes the context's descriptor readable if a stop was asked for.
+pub(crate) fn forward(pod: &PodRef, cold: &mut Cold) {
+    if pod.life().stop_asked()
+        && let Some(fd) = &cold.fd
+    {
+        linux::signal_fd(fd);
+    }
+}
+
+/// Sends the kick if S sits where it should be kicked; true: again later (L12).
+pub(crate) fn kick(pod: &PodRef) -> bool {
+    let signal = pod.cell().kick_signal;
+    if signal == 0 || pod.seen.load(std::sync::atomic::Ordering::Relaxed) != 0 {
+        return false;
+    }
+    // S takes this lock once more before its thread ends, so while it is held the thread is there.
+    let _cold = lock(&pod.cell().cold);
+    let life = pod.life();
+    if !life.stop_asked() || life.context_over() || !matches!(life.seat(), Seat::Init | Seat::Run) {
+        return false;
+    }
+    crate::host::thread::kick(pod, signal);
+    true
+}
+
+/// Cancels every pod of the process.
+pub(crate) fn cancel_all(world: &World) {
+    for index in 0..world.slots_used() {
+        if let Some(pod) = PodRef::at(index) {
+            pod.advance(Event::Stop);
+            pod.settle_if_never_launched();
+        }
+    }
+}

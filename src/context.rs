@@ -1,0 +1,203 @@
+//! Context: what the runtime sees from inside. A value that may be copied to any thread of S's process; once the
+//! incarnation is over it reads cancelled, whoever asks.
+
+use std::ffi::CStr;
+use std::sync::atomic::Ordering::*;
+use std::time::Duration;
+
+use crate::cancel;
+use crate::error::{Error, Result, Status};
+use crate::failure::{Kind, Record, c_string};
+use crate::lifecycle::{Event, State};
+use crate::limit::{self, Limit};
+use crate::linux::{self, NEVER};
+use crate::pod::{Args, Stored};
+use crate::role;
+use crate::table::{self, PodRef};
+use crate::world::{self, lock};
+
+/// One incarnation, seen from inside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Context(u64);
+
+impl Context {
+    pub(crate) fn of(pod: &PodRef) -> Context {
+        Context(pod.context_handle())
+    }
+
+    pub(crate) fn from_handle(handle: u64) -> Context {
+        Context(handle)
+    }
+
+    pub(crate) fn handle(self) -> u64 {
+        self.0
+    }
+
+    /// The pod, for calls that are refused once the incarnation is over.
+    pub(crate) fn pod(self) -> Result<PodRef> {
+        PodRef::of_context(self.0).map_err(|status| match status {
+            Status::Forked => world::forked(table::Kind::Context),
+            Status::InvalidState => Error::state("the context is over: its teardown has returned"),
+            _ => world::not_a(table::Kind::Context, self.0),
+        })
+    }
+
+    /// Whether a stop was asked for: one atomic load.
+    pub fn cancelled(self) -> bool {
+        table::context_cancelled(self.0)
+    }
+
+    /// Sleeps until cancelled, or `timeout` (`None`: for ever); true: cancelled.
+    pub fn wait(self, timeout: Option<Duration>) -> bool {
+        self.wait_limit(Limit::from_duration(timeout)).is_ok()
+    }
+
+    pub(crate) fn wait_limit(self, limit: Limit) -> Result<()> {
+        if let Err(error) = self.pod()
+            && error.status == Status::InvalidHandle
+        {
+            return Err(error);
+        }
+        cancel::wait(self, limit)
+    }
+
+    /// A descriptor for poll and event loops, readable once cancelled; the pod's own: never read or close it.
+    ///
+    /// # Errors
+    /// RESOURCES when none is to be had (polling still works), INVALID_STATE once the incarnation is over.
+    pub fn fd(self) -> Result<i32> {
+        cancel::descriptor(&self.pod()?)
+    }
+
+    /// The time until force; `None`: not cancelled, or no limit.
+    pub fn time_left(self) -> Option<Duration> {
+        let pod = self.pod().ok()?;
+        match pod.stop_limit.load(Relaxed) {
+            _ if pod.life().state() != State::Stopping && pod.life().state() != State::Abandoned => None,
+            0 | NEVER => None,
+            at => Some(Duration::from_nanos(at.saturating_sub(linux::now()))),
+        }
+    }
+
+    /// The pod's own word that it is ready.
+    ///
+    /// # Errors
+    /// INVALID_STATE once the incarnation is over, FORKED in the child of a fork; elsewhere it is ignored where it
+    /// does not apply.
+    pub fn ready(self) -> Result<()> {
+        self.pod()?.advance(Event::Ready);
+        Ok(())
+    }
+
+    /// "I live": one atomic store.
+    ///
+    /// # Errors
+    /// As for [`Context::ready`].
+    pub fn heartbeat(self) -> Result<()> {
+        self.pod()?.heartbeat_at.store(linux::now(), Relaxed);
+        Ok(())
+    }
+
+    /// Asks for more time: the present limit (ready, grace) becomes at least `span` from now, within the pod's maximum.
+    ///
+    /// # Errors
+    /// As for [`Context::ready`].
+    pub fn extend(self, span: Duration) -> Result<()> {
+        self.extend_nanos(span.as_nanos().min(NEVER as u128) as u64)
+    }
+
+    pub(crate) fn extend_nanos(self, span: linux::Nanos) -> Result<()> {
+        let pod = self.pod()?;
+        let mut cold = lock(&pod.cell().cold);
+        let present = match pod.life().state() {
+            State::Starting => &pod.ready_limit,
+            State::Stopping => &pod.stop_limit,
+            _ => return Ok(()),
+        };
+        let at = present.load(Relaxed);
+        if at == 0 || at == NEVER {
+            return Ok(());
+        }
+        // The keeper looks again when the old limit is reached, and finds the new one.
+        let room = pod.cell().extend_max.saturating_sub(cold.extended);
+        let more = limit::after(span).saturating_sub(at).min(room);
+        cold.extended += more;
+        present.store(at.saturating_add(more).min(NEVER - 1), Relaxed);
+        Ok(())
+    }
+
+    /// A text that says what S is doing, for people.
+    ///
+    /// # Errors
+    /// As for [`Context::ready`].
+    pub fn status(self, text: &str) -> Result<()> {
+        let pod = self.pod()?;
+        let kept = text.into();
+        lock(&pod.cell().cold).status = Some(kept);
+        crate::log::status(&pod, text);
+        Ok(())
+    }
+
+    /// Stores why the callback is about to fail; it counts when the callback then fails, in the hook at once. The
+    /// result is the code to return: `code`, or -1 for 0.
+    pub fn fail(self, code: i32, message: &str) -> i32 {
+        self.fail_as(Kind::Returned, code, message)
+    }
+
+    /// As [`Context::fail`], for a failure of another kind.
+    pub fn fail_as(self, kind: Kind, code: i32, message: &str) -> i32 {
+        let code = if code == 0 { -1 } else { code };
+        let Ok(pod) = self.pod() else { return code };
+        let stored = Stored { kind, code, message: c_string(message) };
+        if role::is_in_hook_of(&pod) {
+            pod.fail_in_hook(stored);
+        } else {
+            lock(&pod.cell().cold).stored = Some(stored);
+            pod.cell().has_stored.store(true, Release);
+        }
+        code
+    }
+
+    /// 0, 1, 2 ...: which life of the pod this is.
+    pub fn incarnation(self) -> u32 {
+        self.pod().map_or(0, |pod| pod.incarnation())
+    }
+
+    /// The bytes given with the pod's options, on a 16-byte boundary. They live as long as the pod.
+    pub(crate) fn args(self) -> Option<&'static Args> {
+        self.pod().ok().map(|pod| &pod.cell().args)
+    }
+
+    /// The bytes given with the pod's options.
+    pub fn args_vec(self) -> Vec<u8> {
+        self.pod().map_or_else(|_| Vec::new(), |pod| pod.cell().args.bytes().to_vec())
+    }
+
+    /// The pod's name; it lives as long as the process.
+    pub fn name(self) -> &'static str {
+        self.c_name().and_then(|name| name.to_str().ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn c_name(self) -> Option<&'static CStr> {
+        self.pod().ok().map(|pod| pod.cell().name)
+    }
+}
+
+impl PodRef {
+    /// A failure in the cancel hook counts by itself.
+    fn fail_in_hook(&self, stored: Stored) {
+        let record = Record {
+            pod_name: self.cell().name,
+            incarnation: self.incarnation(),
+            phase: crate::lifecycle::Phase::Cancel,
+            kind: stored.kind,
+            code: stored.code,
+            message: stored.message,
+        };
+        let mut cold = lock(&self.cell().cold);
+        if self.life().hook_running() {
+            self.step(Event::HookFail);
+            cold.push(record);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The threads that call the users' cancel hooks.
+//!
+//! Starting a pod with a hook makes sure that there is one such thread more than there are other pods with hooks, so a
+//! hook that hangs delays only its own pod, and a hook runs even when no new thread can be had (L9). They wait for
+//! work together, serve one pod after another, and what is more than reserved goes after a second without work.
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::sync::atomic::Ordering::*;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::failure::Kind;
+use crate::host::thread::note_hook_end;
+use crate::lifecycle::{Event, Phase};
+use crate::linux;
+use crate::role;
+use crate::runtime::RuntimeCell;
+use crate::table::PodRef;
+use crate::world::{World, lock};
+
+#[derive(Default)]
+pub(crate) struct Crew {
+    state: Mutex<CrewState>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct CrewState {
+    jobs: VecDeque<Job>,
+    threads: u32,
+    /// One for each pod that has a hook and an S. Never more than `threads`.
+    reserved: u32,
+}
+
+enum Job {
+    Hook(PodRef),
+    /// A config to release; the reservation is given back afterwards.
+    Release(Arc<RuntimeCell>),
+}
+
+/// How long a thread that is not reserved waits for work.
+const IDLE: Duration = Duration::from_secs(1);
+
+impl Crew {
+    /// Makes sure that one more pod has a thread for its hook.
+    pub(crate) fn reserve(&self, world: &'static World) -> Result<()> {
+        let mut state = lock(&self.state);
+        let most = 1 + state.reserved as usize;
+        state.jobs.try_reserve(most).map_err(|_| crate::world::no_memory("a hook's thread"))?;
+        if state.threads <= state.reserved {
+            let arg = ptr::from_ref(world).cast_mut().cast();
+            // SAFETY: `enter` expects a world.
+            unsafe { world.default_attr.spawn(enter, arg) }.map_err(|e| {
+                Error::resources(format!("no thread for the cancel hook: {}; the pod is still NEW", linux::describe(e)))
+            })?;
+            state.threads += 1;
+        }
+        state.reserved += 1;
+        Ok(())
+    }
+
+    /// A pod with a hook has ended.
+    pub(crate) fn give_back(&self) {
+        lock(&self.state).reserved -= 1;
+    }
+
+    /// Has the hook of `pod` called. There is a thread for it.
+    pub(crate) fn call_hook(&self, pod: PodRef) {
+        lock(&self.state).jobs.push_back(Job::Hook(pod));
+        self.work.notify_one();
+    }
+
+    /// Releases a config on a thread of its own; on this one when none can be had.
+    pub(crate) fn release(&self, world: &'static World, runtime: Arc<RuntimeCell>) {
+        if self.reserve(world).is_err() {
+            return runtime.release();
+        }
+        lock(&self.state).jobs.push_back(Job::Release(runtime));
+        self.work.notify_one();
+    }
+
+    /// The next job; `None`: there is none, and this thread is one too many.
+    fn next(&self) -> Option<Job> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            let (back, waited) = self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = back;
+            if waited.timed_out() && state.jobs.is_empty() && state.threads > state.reserved {
+                state.threads -= 1;
+                return None;
+            }
+        }
+    }
+}
+
+extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
+    // SAFETY: `reserve` passes the world, which is never freed.
+    let world: &'static World = unsafe { &*world.cast() };
+    // SAFETY: this thread is its own and ends by returning from here or from inside a hook.
+    unsafe { linux::detach_thread(linux::this_thread()) };
+    linux::name_thread(c"podkeep-hook");
+    while let Some(job) = world.crew.next() {
+        match job {
+            Job::Hook(pod) => {
+                if !call_hook(ManuallyDrop::new(pod)) {
+                    return ptr::null_mut(); // the hook returned in the child of a fork
+                }
+            }
+            Job::Release(runtime) => {
+                runtime.release();
+                drop(runtime);
+                world.crew.give_back();
+            }
+        }
+    }
+    ptr::null_mut()
+}
+
+/// False: this is the child of a fork. As in `host::thread`, no local with a destructor stands below the callback.
+fn call_hook(pod: ManuallyDrop<PodRef>) -> bool {
+    if pod.step(Event::HookBegin).is_some() {
+        role::enter_hook(&pod);
+        note_hook_end(Some(&pod));
+        pod.cell().runtime.recipe.cancel(Context::of(&pod), pod.cell().state.load(Acquire));
+        note_hook_end(None);
+        role::leave();
+        if !pod.is_here() {
+            return false;
+        }
+        pod.advance(Event::HookDone { failed: false });
+    }
+    drop(ManuallyDrop::into_inner(pod));
+    true
+}
+
+/// A hook ended its thread from inside.
+pub(crate) fn died(pod: PodRef) {
+    let text = "the hook ended its thread from inside (pthread_exit or the like)";
+    let record = pod.record(Phase::Cancel, Kind::Exit, 0, text);
+    if let Some(world) = World::existing() {
+        let crew = &world.crew;
+        let mut state = lock(&crew.state);
+        state.threads -= 1;
+        // The pod keeps its reservation until it has ended; another thread stands in, so that nobody else's hook waits.
+        if state.threads < state.reserved {
+            let arg = ptr::from_ref(world).cast_mut().cast();
+            // SAFETY: `enter` expects a world.
+            if unsafe { world.default_attr.spawn(enter, arg) }.is_ok() {
+                state.threads += 1;
+            }
+        }
+    }
+    pod.advance_failing(Event::HookDone { failed: true }, Some(record));
+    pod.seen.store(1, Relaxed);
+}

@@ -1,0 +1,34 @@
+//! Why is it stuck? One sentence for each timeout (L14).
+
+use std::sync::atomic::Ordering::*;
+
+use crate::linux;
+use crate::pod::Cold;
+use crate::table::PodRef;
+
+/// Name, state, phase, time in phase, last status text, last heartbeat and, while S lives, where the kernel has it.
+pub(crate) fn explain(pod: &PodRef, cold: &Cold) -> String {
+    let life = pod.life();
+    let now = linux::now();
+    let since = |at: linux::Nanos| format!("{:.3} s", now.saturating_sub(at) as f64 / 1e9);
+    let state = life.state().name();
+    let phase = life.seat().phase().name();
+    let seated = match pod.seated_at.load(Relaxed) {
+        0 => pod.starting_at.load(Relaxed),
+        at => at,
+    };
+    let status = match &cold.status {
+        None => "no status text".to_owned(),
+        Some(text) => format!("last status {text:?}"),
+    };
+    let heartbeat = match pod.heartbeat_at.load(Relaxed) {
+        0 => "no heartbeat".to_owned(),
+        at => format!("last heartbeat {} ago", since(at)),
+    };
+    let place = match pod.tid.load(Relaxed) {
+        0 => "it has no thread".to_owned(),
+        tid => format!("thread {tid}: {}", linux::whereabouts(tid)),
+    };
+    let (name, seated) = (pod.name(), since(seated));
+    format!("pod {name:?} is {state}, in phase {phase} for {seated}; {status}; {heartbeat}; {place}")
+}

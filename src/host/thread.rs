@@ -1,0 +1,209 @@
+//! S as a thread of this process.
+//!
+//! The thread is made with pthread_create, and nothing between its start and the user's callback has a destructor or
+//! catches: an interpreter may end its foreign threads from inside a callback (glibc's forced unwinding), and that must
+//! pass. A thread-specific value whose destructor glibc calls at the thread's end is how such an end is noticed.
+
+use std::ffi::c_void;
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::*;
+
+use crate::context::Context;
+use crate::crew;
+use crate::error::{Error, Result};
+use crate::failure::Kind;
+use crate::lifecycle::{Event, Phase, Seat};
+use crate::linux::{self, NEVER, Nanos};
+use crate::role;
+use crate::table::{PodRef, Side};
+use crate::world::{World, lock};
+
+/// Makes S. It launches the pod itself if the caller has not by then.
+pub(crate) fn spawn(pod: &PodRef, world: &World) -> Result<()> {
+    end_key()?;
+    let attr = pod.cell().attr.as_ref().unwrap_or(&world.default_attr);
+    let index = pod.clone().into_index();
+    // SAFETY: `enter` takes the reference over.
+    let made = unsafe { attr.spawn(enter, ptr::without_provenance_mut(index as usize)) };
+    made.map(|_| ()).map_err(|error| {
+        // SAFETY: no thread took it.
+        drop(unsafe { PodRef::from_index(index) });
+        let name = pod.name();
+        Error::resources(format!("no thread for pod {name:?}: {}; it is still NEW", linux::describe(error)))
+    })
+}
+
+extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
+    // SAFETY: `spawn` handed one reference to this thread. `leave` gives it back: a local with a destructor must not
+    // stand below a callback.
+    let pod = ManuallyDrop::new(unsafe { PodRef::from_index(index.addr() as u32) });
+    pod.cell().thread.store(linux::this_thread(), Relaxed);
+    pod.tid.store(linux::thread_id(), Relaxed);
+    linux::name_thread(pod.cell().name);
+    role::enter_pod(&pod);
+    note_end(pod.handle());
+    if live(&pod) {
+        note_end(0);
+        leave(pod);
+    } else {
+        // The callback returned in the child of a fork: nothing of the parent's runs here any more.
+        note_end(0);
+    }
+    ptr::null_mut()
+}
+
+/// One incarnation. False: this is the child of a fork.
+fn live(pod: &PodRef) -> bool {
+    pod.advance(Event::Launch);
+    if pod.advance(Event::EnterInit).is_none() {
+        pod.advance(Event::End { failed: false }); // cancelled before
+        return true;
+    }
+    let recipe = &*pod.cell().runtime.recipe;
+    let ctx = Context::of(pod);
+    let mut state = ptr::null_mut();
+
+    let code = recipe.init(ctx, &mut state);
+    if !pod.is_here() {
+        return false;
+    }
+    let failure = pod.judge(Phase::Init, code);
+    if code != 0 {
+        pod.advance_failing(Event::InitNot { failed: failure.is_some() }, failure);
+        return true;
+    }
+    pod.cell().state.store(state, Release);
+    pod.advance(Event::InitOk);
+
+    if pod.life().seat() == Seat::Run {
+        let code = recipe.run_forever(ctx, state);
+        if !pod.is_here() {
+            return false;
+        }
+        let failure = pod.judge(Phase::Run, code);
+        pod.advance_failing(Event::RunReturned { failed: failure.is_some() }, failure);
+        wait_for_hook(pod);
+    }
+    let failure = if pod.life().seat() == Seat::Teardown {
+        let code = recipe.teardown(ctx, state);
+        if !pod.is_here() {
+            return false;
+        }
+        pod.judge(Phase::Teardown, code)
+    } else {
+        let late = "the thread came back after podkeep_shutdown's limit: the teardown that was due is not called";
+        Some(pod.record(Phase::Teardown, Kind::Timeout, 0, late))
+    };
+    pod.advance_failing(Event::End { failed: failure.is_some() }, failure);
+    true
+}
+
+/// S waits for the hook before teardown, without end (L9).
+fn wait_for_hook(pod: &PodRef) {
+    loop {
+        let word = pod.word();
+        if !crate::lifecycle::Life(word as u32).hook_running() {
+            pod.advance(Event::HookJoined);
+            return;
+        }
+        pod.sleep(word, Side::Pod, NEVER);
+    }
+}
+
+/// The last acts of S, after the final state is shown.
+fn leave(pod: ManuallyDrop<PodRef>) {
+    let pod = ManuallyDrop::into_inner(pod);
+    // Also the meeting with the keeper: once this lock was had, no kick is under way (`cancel::kick`).
+    drop(lock(&pod.cell().cold).fd.take());
+    pod.tid.store(0, Relaxed);
+    let life = pod.life();
+    if let Some(world) = World::existing() {
+        if life.was_abandoned() {
+            world.abandoned.fetch_sub(1, SeqCst);
+        }
+        pod.settle();
+        if life.has_hook() {
+            world.crew.give_back();
+        }
+    }
+    role::leave();
+    let left_to_a_joiner = pod.advance(Event::Gone).is_some_and(|step| step.before.has_reaper());
+    if !left_to_a_joiner {
+        // SAFETY: this thread; no joiner claimed it, and none can any more.
+        unsafe { linux::detach_thread(linux::this_thread()) };
+    }
+}
+
+/// The thread ended from inside (pthread_exit in a callback): no teardown, kind EXIT, code 0 (L2).
+fn died(pod: PodRef) {
+    let late = pod.life().seat().phase();
+    wait_for_hook(&pod);
+    let record =
+        pod.record(late, Kind::Exit, 0, "the thread was ended from inside its callback (pthread_exit or the like)");
+    pod.advance_failing(Event::Died, Some(record));
+    leave(ManuallyDrop::new(pod));
+}
+
+/// Waits for the end of S's kernel thread, until `until`; false: somebody else does, or it needs nobody.
+pub(crate) fn reap(pod: &PodRef, until: Nanos) -> bool {
+    if pod.step(Event::ReapClaim).is_none() {
+        return false;
+    }
+    let thread = pod.cell().thread.load(Relaxed);
+    // SAFETY: the claim makes this thread the only one that joins it, and S does not detach itself meanwhile.
+    unsafe {
+        if !linux::join_thread(thread, until) && pod.step(Event::ReapRelease).is_none() {
+            // S went in this very moment, and left its thread to us.
+            linux::detach_thread(thread);
+        }
+    }
+    true
+}
+
+/// Sends the kick. The caller has seen to it that S is there.
+pub(crate) fn kick(pod: &PodRef, signal: i32) {
+    // SAFETY: the caller's promise.
+    unsafe { linux::kick_thread(pod.cell().thread.load(Relaxed), signal) };
+}
+
+/// In the noted value: this is not S but a hook's thread.
+const HOOK: u64 = 1 << 63;
+
+/// Notes for whom to report if this thread ends from inside; 0: nobody.
+fn note_end(value: u64) {
+    if let Ok(key) = end_key() {
+        // SAFETY: a key of ours; the value is a number.
+        unsafe { libc::pthread_setspecific(key, ptr::without_provenance::<c_void>(value as usize)) };
+    }
+}
+
+/// The same for a thread that runs the hook of `pod`; `None`: it has returned.
+pub(crate) fn note_hook_end(pod: Option<&PodRef>) {
+    note_end(pod.map_or(0, |pod| pod.handle() | HOOK));
+}
+
+/// The key whose destructor reports threads that end from inside; one per process, for ever.
+fn end_key() -> Result<libc::pthread_key_t> {
+    extern "C" fn ended(value: *mut c_void) {
+        let value = value.addr() as u64;
+        // The thread held a reference by this number, and nobody gave it back: it is taken over here.
+        let Some(pod) = PodRef::of_role(value & !HOOK) else { return };
+        if !pod.is_here() {
+            return;
+        }
+        let pod = ManuallyDrop::into_inner(pod);
+        if value & HOOK == 0 { died(pod) } else { crew::died(pod) }
+    }
+    static KEY: OnceLock<std::result::Result<libc::pthread_key_t, i32>> = OnceLock::new();
+    let made = KEY.get_or_init(|| {
+        let mut key = 0;
+        // SAFETY: a valid out pointer; the destructor lives as long as the library, which is never unloaded.
+        match unsafe { libc::pthread_key_create(&mut key, Some(ended)) } {
+            0 => Ok(key),
+            error => Err(error),
+        }
+    });
+    (*made).map_err(|e| Error::resources(format!("no thread-specific key: {}", linux::describe(e))))
+}

@@ -1,0 +1,248 @@
+//! The keeper: the one library thread that keeps the deadlines (ready timeout, grace, kicks) and does what a canceller
+//! in a signal handler must not: tell monitors, make descriptors readable, hand hooks to the crew. It calls no user's
+//! code, so nothing of a user's can stop the clock.
+//!
+//! It sleeps until the earliest deadline it knows. A canceller marks its pod and rings the [`Bell`], which costs a
+//! system call only when the keeper has to look before it would wake anyway.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+
+use crate::cancel;
+use crate::error::{Error, Result};
+use crate::explain::explain;
+use crate::failure::Kind;
+use crate::lifecycle::{Event, Phase, State};
+use crate::linux::{self, NEVER, Nanos};
+use crate::table::{self, PodRef, Region, SLOTS};
+use crate::world::{World, lock};
+
+const WORDS: usize = SLOTS / 64;
+const GROUPS: usize = WORDS / 64;
+
+/// How the keeper is told, without a lock: which pods to look at, and by when. Zeroes are a bell without a keeper.
+#[repr(C)]
+pub(crate) struct Bell {
+    /// The keeper sleeps until then; 0: there is no keeper yet.
+    armed: AtomicU64,
+    /// Changes with every ring that asks for a look; the futex word.
+    rings: AtomicU32,
+    asleep: AtomicU32,
+    /// A bit a pod, and a bit for each 64 of those words that may have one set.
+    marked: [AtomicU64; WORDS],
+    groups: [AtomicU64; GROUPS],
+}
+
+impl Bell {
+    /// The keeper shall look at the pod in slot `index` when it looks next. Async-signal-safe.
+    pub(crate) fn mark(&self, index: u32) {
+        let word = index as usize / 64;
+        set_bit(&self.marked[word], index % 64);
+        set_bit(&self.groups[word / 64], (word % 64) as u32);
+    }
+
+    /// The keeper shall look by `deadline`. Async-signal-safe; may change errno.
+    pub(crate) fn ring(&self, deadline: Nanos) {
+        if deadline < self.armed.load(SeqCst) {
+            self.rings.fetch_add(1, SeqCst);
+            if self.asleep.load(SeqCst) != 0 {
+                linux::futex_wake(self.rings.as_ptr(), u32::MAX);
+            }
+        }
+    }
+
+    fn each_marked(&self, mut look: impl FnMut(u32)) {
+        for (g, group) in self.groups.iter().enumerate() {
+            for w in bits(group) {
+                let word = g * 64 + w;
+                for bit in bits(&self.marked[word]) {
+                    look((word * 64 + bit) as u32);
+                }
+            }
+        }
+    }
+}
+
+fn set_bit(word: &AtomicU64, bit: u32) {
+    let bit = 1 << bit;
+    // A set bit is the common case, and a load is cheaper than taking the line. SeqCst pairs with the keeper's swap.
+    if word.load(SeqCst) & bit == 0 {
+        word.fetch_or(bit, SeqCst);
+    }
+}
+
+/// Takes the bits of `word`.
+fn bits(word: &AtomicU64) -> impl Iterator<Item = usize> + use<> {
+    let mut left = if word.load(SeqCst) == 0 { 0 } else { word.swap(0, SeqCst) };
+    std::iter::from_fn(move || {
+        let bit = left.trailing_zeros();
+        left &= left.wrapping_sub(1);
+        (bit < 64).then_some(bit as usize)
+    })
+}
+
+/// Makes sure that the keeper runs.
+pub(crate) fn ensure(world: &'static World) -> Result<()> {
+    let mut runs = lock(&world.keeper_runs);
+    if !*runs {
+        // SAFETY: `enter` expects a world.
+        unsafe { world.default_attr.spawn(enter, ptr::from_ref(world).cast_mut().cast()) }
+            .map_err(|e| Error::resources(format!("no thread for the library's keeper: {}", linux::describe(e))))?;
+        *runs = true;
+    }
+    Ok(())
+}
+
+extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
+    // SAFETY: `ensure` passes the world, which is never freed, like the region.
+    let (world, region): (&'static World, _) =
+        unsafe { (&*world.cast(), table::region().expect("made with the world")) };
+    linux::name_thread(c"podkeep");
+    let mut agenda = Agenda::default();
+    loop {
+        keep(world, region, &mut agenda);
+    }
+}
+
+/// Looks at every pod that was marked or whose time has come, and sleeps until the next.
+fn keep(world: &'static World, region: &Region, agenda: &mut Agenda) {
+    let bell = &region.bell;
+    // Whoever changes a pod from here on rings, unless its mark is seen below.
+    bell.armed.store(NEVER, SeqCst);
+    let rings = bell.rings.load(SeqCst);
+    bell.each_marked(|index| agenda.put(index, visit(world, index)));
+    while let Some(index) = agenda.take_due(linux::now()) {
+        agenda.put(index, visit(world, index));
+    }
+    let next = agenda.next();
+    bell.armed.store(next, SeqCst);
+    bell.asleep.store(1, SeqCst);
+    // SAFETY: the region is never unmapped.
+    unsafe { linux::futex_wait(bell.rings.as_ptr(), rings, next, u32::MAX) };
+    bell.asleep.store(0, SeqCst);
+}
+
+/// One look at a pod: does what is due, and says when to look again.
+fn visit(world: &'static World, index: u32) -> Nanos {
+    let Some(pod) = PodRef::at(index) else {
+        drop(PodRef::left_behind(index)); // a signal handler held the last reference
+        return NEVER;
+    };
+    let region_has_watchers = table::region().is_some_and(|r| r.watchers.load(SeqCst) > 0);
+    if region_has_watchers {
+        lock(&world.hub).publish(&pod);
+    }
+    let mut again = NEVER;
+    if pod.life().stop_asked() {
+        cancel::forward(&pod, &mut lock(&pod.cell().cold));
+        if pod.life().hook_due() {
+            world.crew.call_hook(pod.clone());
+        }
+        if cancel::kick(&pod) {
+            let kicks = pod.cell().kicks.fetch_add(1, Relaxed);
+            again = linux::now() + (1_000_000 << kicks.min(6)); // 1, 2, 4 ... 64 ms
+        }
+    }
+    let life = pod.life();
+    if life.state().is_final() && !life.claimed() && pod.must_settle() {
+        let runtime = &pod.cell().runtime;
+        if runtime.unuse() {
+            world.crew.release(world, Arc::clone(runtime));
+        }
+    }
+    match life.state() {
+        State::Starting => again.min(ready_timeout(&pod)),
+        State::Stopping => again.min(grace(world, &pod)),
+        _ => again,
+    }
+}
+
+/// The ready timeout's expiry is a failure, and stops the pod as a cancel does (L13).
+fn ready_timeout(pod: &PodRef) -> Nanos {
+    match pod.ready_limit.load(Relaxed) {
+        0 => NEVER,
+        at if linux::now() < at => at,
+        _ => {
+            expire(pod, Event::ReadyTimeout, &pod.ready_limit, |_| Phase::Ready, "the ready timeout expired");
+            0 // look again at once: hook, descriptor and grace are due now
+        }
+    }
+}
+
+/// Grace spent: the thread is let go (L12).
+fn grace(world: &World, pod: &PodRef) -> Nanos {
+    match pod.stop_limit.load(Relaxed) {
+        0 | NEVER => NEVER,
+        at if linux::now() < at => at,
+        _ => {
+            world.abandoned.fetch_add(1, SeqCst);
+            let text = "the grace is spent and the thread was let go";
+            if !expire(pod, Event::GraceSpent, &pod.stop_limit, |life| life.seat().phase(), text) {
+                world.abandoned.fetch_sub(1, SeqCst);
+                return match pod.life().state() {
+                    State::Stopping => pod.stop_limit.load(Relaxed), // extended in this very moment
+                    _ => NEVER,
+                };
+            }
+            NEVER
+        }
+    }
+}
+
+/// Records that a limit was reached, unless it was extended or the pod has moved on. `false` then.
+fn expire(
+    pod: &PodRef,
+    event: Event,
+    limit: &AtomicU64,
+    phase: impl Fn(crate::lifecycle::Life) -> Phase,
+    text: &str,
+) -> bool {
+    let step = {
+        // `extend` takes this lock, too.
+        let mut cold = lock(&pod.cell().cold);
+        if linux::now() < limit.load(Relaxed) {
+            return false;
+        }
+        let phase = phase(pod.life());
+        let message = format!("{text}: {}", explain(pod, &cold));
+        let record = pod.record(phase, Kind::Timeout, 0, &message);
+        let Some(step) = pod.step(event) else { return false };
+        cold.push(record);
+        step
+    };
+    pod.announce(step);
+    true
+}
+
+/// When to look at which pod.
+#[derive(Default)]
+struct Agenda {
+    by_time: BTreeSet<(Nanos, u32)>,
+    times: HashMap<u32, Nanos>,
+}
+
+impl Agenda {
+    fn put(&mut self, index: u32, at: Nanos) {
+        let before = if at == NEVER { self.times.remove(&index) } else { self.times.insert(index, at) };
+        if let Some(before) = before {
+            self.by_time.remove(&(before, index));
+        }
+        if at != NEVER {
+            self.by_time.insert((at, index));
+        }
+    }
+    fn take_due(&mut self, now: Nanos) -> Option<u32> {
+        let &(at, index) = self.by_time.first()?;
+        if at > now {
+            return None;
+        }
+        self.put(index, NEVER);
+        Some(index)
+    }
+    fn next(&self) -> Nanos {
+        self.by_time.first().map_or(NEVER, |&(at, _)| at)
+    }
+}

@@ -1,0 +1,574 @@
+//! The state machine of one incarnation: pure. No thread, no clock, no I/O; everything about states is decided here.
+//!
+//! All that must change together is one 32-bit word, [`Life`]. [`Life::after`] says what an [`Event`] makes of it, or
+//! `None` when the event changes nothing. Whoever acts (the pod's thread S, a canceller in a signal handler, the
+//! keeper) computes the next word and compare-and-swaps it in, so every change is atomic and needs no lock (L8).
+//!
+//! ```text
+//!            Claim, Launch          InitOk / Ready            RunReturned
+//!   NEW ───────────────► STARTING ───────────────► RUNNING ───────────────► STOPPING ──End──► STOPPED | FAILED
+//!    │ Stop                 │  Stop, ReadyTimeout     │ Stop                  │  ▲                 ▲
+//!    ▼                      └─────────────────────────┴───────────────────────┘  │ GraceSpent      │ End
+//!  STOPPED                                                                       └──► ABANDONED ───┘
+//! ```
+//! STARTING ends in FAILED or STOPPED directly when `init` does not succeed or S dies.
+
+/// Where a pod is in its life. The numbers are the ABI's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+#[repr(i32)]
+pub enum State {
+    /// Made, not started.
+    New = 0,
+    /// On its way to ready.
+    Starting = 1,
+    /// Ready, and `run_forever` is entered.
+    Running = 2,
+    /// On its way down.
+    Stopping = 3,
+    /// Between two incarnations.
+    Restarting = 4,
+    /// Ended without a failure. Final.
+    Stopped = 5,
+    /// Ended with a failure. Final.
+    Failed = 6,
+    /// Its grace is spent and its thread was let go; it becomes [`State::Failed`] if the thread comes back.
+    Abandoned = 7,
+}
+
+impl State {
+    /// The state's name, as in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::New => "NEW",
+            State::Starting => "STARTING",
+            State::Running => "RUNNING",
+            State::Stopping => "STOPPING",
+            State::Restarting => "RESTARTING",
+            State::Stopped => "STOPPED",
+            State::Failed => "FAILED",
+            State::Abandoned => "ABANDONED",
+        }
+    }
+
+    /// Whether nothing can follow.
+    pub fn is_final(self) -> bool {
+        matches!(self, State::Stopped | State::Failed)
+    }
+
+    fn from_bits(bits: u32) -> State {
+        match bits {
+            0 => State::New,
+            1 => State::Starting,
+            2 => State::Running,
+            3 => State::Stopping,
+            4 => State::Restarting,
+            5 => State::Stopped,
+            6 => State::Failed,
+            _ => State::Abandoned,
+        }
+    }
+}
+
+/// The part of an incarnation in which a failure happened. The numbers are the ABI's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum Phase {
+    /// Before `init` was entered.
+    Spawn = 0,
+    /// In `init`.
+    Init = 1,
+    /// On the way to ready.
+    Ready = 2,
+    /// In `run_forever`.
+    Run = 3,
+    /// In the cancel hook, or waiting for it.
+    Cancel = 4,
+    /// In `teardown`.
+    Teardown = 5,
+}
+
+impl Phase {
+    /// The word the contract uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Spawn => "spawn",
+            Phase::Init => "init",
+            Phase::Ready => "ready",
+            Phase::Run => "run",
+            Phase::Cancel => "cancel",
+            Phase::Teardown => "teardown",
+        }
+    }
+}
+
+/// Where S is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Seat {
+    /// In no callback yet.
+    Nowhere = 0,
+    Init = 1,
+    Run = 2,
+    /// `run_forever` has returned; the hook has not.
+    Hook = 3,
+    Teardown = 4,
+    /// A teardown was due, but after a shutdown no callback starts.
+    Barred = 5,
+}
+
+impl Seat {
+    pub(crate) fn phase(self) -> Phase {
+        match self {
+            Seat::Nowhere => Phase::Spawn,
+            Seat::Init => Phase::Init,
+            Seat::Run => Phase::Run,
+            Seat::Hook => Phase::Cancel,
+            Seat::Teardown | Seat::Barred => Phase::Teardown,
+        }
+    }
+}
+
+/// What can happen to a pod.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Event {
+    /// Somebody starts it; what the start needs is not had yet.
+    Claim,
+    /// The start could not be had (RESOURCES): NEW again.
+    Unclaim,
+    /// S exists.
+    Launch,
+    /// S is about to call `init`.
+    EnterInit,
+    /// The pod's own word that it is ready.
+    Ready,
+    /// `init` succeeded.
+    InitOk,
+    /// `init` did not succeed; `failed` is false for a clean CANCELLED.
+    InitNot { failed: bool },
+    /// The hook is about to be called.
+    HookBegin,
+    /// The hook has returned (or its thread ended from inside: `failed`).
+    HookDone { failed: bool },
+    /// `context_fail` in the hook: it counts by itself.
+    HookFail,
+    /// `run_forever` has returned.
+    RunReturned { failed: bool },
+    /// S has waited for the hook.
+    HookJoined,
+    /// S is done.
+    End { failed: bool },
+    /// S ended from inside: no callback follows.
+    Died,
+    /// A user asks for the end.
+    Stop,
+    /// The ready timeout expired.
+    ReadyTimeout,
+    /// The grace is spent.
+    GraceSpent,
+    /// After a shutdown's limit: no callback starts any more.
+    Bar,
+    /// The last act of S: all is given back.
+    Gone,
+    /// A joiner wants to wait for the kernel's thread itself.
+    ReapClaim,
+    /// It gave up waiting.
+    ReapRelease,
+    /// A hook, a descriptor or a kick needs the keeper as soon as a stop is asked for.
+    Attend,
+    /// Somebody outside is about to sleep on the word.
+    SleepHost,
+    /// Somebody inside (a context's wait, S waiting for the hook) is about to sleep on the word.
+    SleepPod,
+}
+
+/// The state word. Low to high: the state, the seat, and flags.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Life(pub(crate) u32);
+
+const STATE: u32 = 0xF;
+const SEAT_SHIFT: u32 = 4;
+const SEAT: u32 = 0x7 << SEAT_SHIFT;
+const fn flag(n: u32) -> u32 {
+    1 << n
+}
+/// A start is under way or done.
+const CLAIMED: u32 = flag(7);
+/// The pod said that it is ready.
+const SAID_READY: u32 = flag(8);
+/// A stop was asked for: what `context_cancelled` tells.
+const STOP: u32 = flag(9);
+/// A user asked: bars a restart.
+const USER: u32 = flag(10);
+/// This incarnation has failed.
+const FAILED: u32 = flag(11);
+const HOOK_BEGUN: u32 = flag(12);
+const HOOK_DONE: u32 = flag(13);
+/// READY_NOTIFY: entering `run_forever` is not enough to be RUNNING.
+const NOTIFY: u32 = flag(14);
+const HAS_HOOK: u32 = flag(15);
+const BARRED: u32 = flag(16);
+const WAS_RUNNING: u32 = flag(17);
+const WAS_STOPPING: u32 = flag(18);
+const WAS_STARTING: u32 = flag(19);
+const WAS_ABANDONED: u32 = flag(20);
+/// The context is over: it reads cancelled, whatever it was.
+const OVER: u32 = flag(21);
+const GONE: u32 = flag(22);
+/// A joiner waits for the kernel's thread, or has; S then does not detach itself.
+const REAPER: u32 = flag(23);
+const ATTEND: u32 = flag(24);
+const SLEEP_HOST: u32 = flag(25);
+const SLEEP_POD: u32 = flag(26);
+
+/// The bits for which a context reads cancelled: what the ABI's one load tests.
+pub(crate) const CANCELLED_BITS: u32 = STOP | OVER;
+
+impl Life {
+    /// A pod that was just made.
+    pub(crate) fn new(notify: bool, has_hook: bool, attend: bool) -> Life {
+        let mut bits = State::New as u32;
+        for (wanted, bit) in [(notify, NOTIFY), (has_hook, HAS_HOOK), (attend, ATTEND)] {
+            if wanted {
+                bits |= bit;
+            }
+        }
+        Life(bits)
+    }
+
+    pub(crate) fn state(self) -> State {
+        State::from_bits(self.0 & STATE)
+    }
+
+    pub(crate) fn seat(self) -> Seat {
+        match (self.0 & SEAT) >> SEAT_SHIFT {
+            0 => Seat::Nowhere,
+            1 => Seat::Init,
+            2 => Seat::Run,
+            3 => Seat::Hook,
+            4 => Seat::Teardown,
+            _ => Seat::Barred,
+        }
+    }
+
+    fn has(self, bits: u32) -> bool {
+        self.0 & bits == bits
+    }
+    pub(crate) fn stop_asked(self) -> bool {
+        self.has(STOP)
+    }
+    pub(crate) fn context_over(self) -> bool {
+        self.has(OVER)
+    }
+    pub(crate) fn failed(self) -> bool {
+        self.has(FAILED)
+    }
+    pub(crate) fn was_running(self) -> bool {
+        self.has(WAS_RUNNING)
+    }
+    pub(crate) fn was_abandoned(self) -> bool {
+        self.has(WAS_ABANDONED)
+    }
+    pub(crate) fn claimed(self) -> bool {
+        self.has(CLAIMED)
+    }
+    pub(crate) fn gone(self) -> bool {
+        self.has(GONE)
+    }
+    pub(crate) fn has_reaper(self) -> bool {
+        self.has(REAPER)
+    }
+    pub(crate) fn barred(self) -> bool {
+        self.has(BARRED)
+    }
+    pub(crate) fn needs_keeper(self) -> bool {
+        self.has(ATTEND)
+    }
+    pub(crate) fn has_hook(self) -> bool {
+        self.has(HAS_HOOK)
+    }
+    /// S must wait: the hook has begun and not returned.
+    pub(crate) fn hook_running(self) -> bool {
+        self.has(HOOK_BEGUN) && !self.has(HOOK_DONE)
+    }
+    /// The hook may begin now (L9).
+    pub(crate) fn hook_due(self) -> bool {
+        self.after(Event::HookBegin).is_some()
+    }
+
+    /// The states this incarnation has been in, one bit each, NEW included.
+    pub(crate) fn visited(self) -> u32 {
+        let mut mask = 1 << State::New as u32 | 1 << (self.0 & STATE);
+        for (bit, state) in [
+            (WAS_STARTING, State::Starting),
+            (WAS_RUNNING, State::Running),
+            (WAS_STOPPING, State::Stopping),
+            (WAS_ABANDONED, State::Abandoned),
+        ] {
+            if self.has(bit) {
+                mask |= 1 << state as u32;
+            }
+        }
+        mask
+    }
+
+    /// Who has to be woken after this word became `next`: those outside, those inside.
+    pub(crate) fn wakes(self, next: Life) -> (bool, bool) {
+        let changed = self.0 ^ next.0;
+        (
+            self.has(SLEEP_HOST) && changed & (STATE | FAILED | GONE) != 0,
+            self.has(SLEEP_POD) && changed & (STOP | OVER | HOOK_DONE) != 0,
+        )
+    }
+
+    fn with(self, bits: u32) -> Life {
+        Life(self.0 | bits)
+    }
+    fn without(self, bits: u32) -> Life {
+        Life(self.0 & !bits)
+    }
+    fn seated(self, seat: Seat) -> Life {
+        Life(self.0 & !SEAT | (seat as u32) << SEAT_SHIFT)
+    }
+    fn to(self, state: State) -> Life {
+        let visited = match state {
+            State::Starting => WAS_STARTING,
+            State::Running => WAS_RUNNING,
+            State::Stopping => WAS_STOPPING,
+            State::Abandoned => WAS_ABANDONED,
+            _ => 0,
+        };
+        Life(self.0 & !STATE | state as u32 | visited)
+    }
+    fn failed_if(self, failed: bool) -> Life {
+        if failed { self.with(FAILED) } else { self }
+    }
+    /// The end of an incarnation: FAILED if it has failed, STOPPED otherwise.
+    fn ended(self, failed: bool) -> Life {
+        let life = self.failed_if(failed).with(OVER);
+        life.to(if life.failed() { State::Failed } else { State::Stopped })
+    }
+    /// Teardown is due: the seat that says whether it is called.
+    fn teardown_due(self) -> Life {
+        self.seated(if self.barred() { Seat::Barred } else { Seat::Teardown })
+    }
+
+    /// What `event` makes of this word; `None`: it changes nothing here.
+    pub(crate) fn after(self, event: Event) -> Option<Life> {
+        use State::*;
+        let state = self.state();
+        let next = match event {
+            Event::Claim if state == New && !self.claimed() => self.with(CLAIMED),
+            Event::Unclaim if state == New => self.without(CLAIMED),
+            Event::Launch if state == New && self.claimed() => self.to(Starting),
+            Event::EnterInit if state == Starting && self.seat() == Seat::Nowhere => self.seated(Seat::Init),
+            Event::Ready if state == Starting => match self.seat() {
+                // Said inside init: held until init succeeded.
+                Seat::Init => self.with(SAID_READY),
+                Seat::Run => self.with(SAID_READY).to(Running),
+                _ => self,
+            },
+            Event::InitOk => match state {
+                Starting if self.has(NOTIFY) && !self.has(SAID_READY) => self.seated(Seat::Run),
+                Starting => self.seated(Seat::Run).to(Running),
+                // Stopped meanwhile (L5): run_forever is skipped, teardown is due.
+                Stopping | Abandoned => self.teardown_due(),
+                _ => self,
+            },
+            Event::InitNot { failed } if !state.is_final() => self.ended(failed),
+            Event::HookBegin
+                if self.has(HAS_HOOK | STOP)
+                    && !self.has(HOOK_BEGUN)
+                    && !self.barred()
+                    && self.seat() == Seat::Run
+                    && !state.is_final() =>
+            {
+                self.with(HOOK_BEGUN)
+            }
+            Event::HookDone { failed } => self.with(HOOK_DONE).failed_if(failed),
+            Event::HookFail if self.hook_running() => self.with(FAILED),
+            Event::RunReturned { failed } if !state.is_final() => {
+                let life = self.failed_if(failed);
+                let life = if state == Abandoned { life } else { life.to(Stopping) };
+                if life.hook_running() { life.seated(Seat::Hook) } else { life.teardown_due() }
+            }
+            Event::HookJoined if self.seat() == Seat::Hook => self.teardown_due(),
+            Event::End { failed } if !state.is_final() => self.ended(failed),
+            Event::Died if !state.is_final() => self.ended(true),
+            Event::Stop => match state {
+                New => self.with(STOP | USER | OVER).to(Stopped),
+                Starting | Running => self.with(STOP | USER).to(Stopping),
+                Stopping | Abandoned => self.with(STOP | USER),
+                Restarting | Stopped | Failed => self,
+            },
+            Event::ReadyTimeout if state == Starting => self.with(STOP | FAILED).to(Stopping),
+            Event::GraceSpent if state == Stopping => self.with(FAILED).to(Abandoned),
+            Event::Bar if !state.is_final() => self.with(BARRED),
+            Event::Gone => self.with(GONE),
+            Event::ReapClaim if !self.has(REAPER) && !self.gone() && self.has(WAS_STARTING) => self.with(REAPER),
+            // Once S is gone it has left its thread to the reaper, for good.
+            Event::ReapRelease if !self.gone() => self.without(REAPER),
+            Event::Attend => self.with(ATTEND),
+            Event::SleepHost => self.with(SLEEP_HOST),
+            Event::SleepPod => self.with(SLEEP_POD),
+            _ => self,
+        };
+        (next != self).then_some(next)
+    }
+
+    /// The word once those who slept on it are woken.
+    pub(crate) fn woken(self, host: bool, pod: bool) -> Life {
+        let life = if host { self.without(SLEEP_HOST) } else { self };
+        if pod { life.without(SLEEP_POD) } else { life }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{HashMap, HashSet, VecDeque};
+
+    const EVENTS: &[Event] = &[
+        Event::Claim,
+        Event::Unclaim,
+        Event::Launch,
+        Event::EnterInit,
+        Event::Ready,
+        Event::InitOk,
+        Event::InitNot { failed: true },
+        Event::InitNot { failed: false },
+        Event::HookBegin,
+        Event::HookDone { failed: false },
+        Event::HookFail,
+        Event::RunReturned { failed: false },
+        Event::RunReturned { failed: true },
+        Event::HookJoined,
+        Event::End { failed: false },
+        Event::End { failed: true },
+        Event::Died,
+        Event::Stop,
+        Event::ReadyTimeout,
+        Event::GraceSpent,
+        Event::Bar,
+    ];
+
+    /// What S and the hook's thread may do by themselves is ordered; this says which events are possible at a word.
+    fn possible(life: Life, event: Event) -> bool {
+        let launched = life.has(WAS_STARTING);
+        match event {
+            Event::Unclaim => life.claimed() && !launched,
+            Event::InitOk | Event::InitNot { .. } => life.seat() == Seat::Init && !life.context_over(),
+            Event::RunReturned { .. } => life.seat() == Seat::Run && !life.context_over(),
+            Event::HookDone { .. } => life.hook_running(),
+            Event::HookJoined => life.seat() == Seat::Hook && !life.hook_running(),
+            Event::End { .. } => {
+                !life.context_over()
+                    && (life.seat() == Seat::Teardown
+                        || life.seat() == Seat::Barred
+                        || (life.seat() == Seat::Nowhere && life.stop_asked()))
+            }
+            Event::Died => launched && life.seat() != Seat::Nowhere && !life.hook_running(),
+            _ => true,
+        }
+    }
+
+    fn reachable() -> HashMap<Life, Vec<(Event, Life)>> {
+        let mut graph = HashMap::new();
+        let mut queue = VecDeque::new();
+        for notify in [false, true] {
+            for hook in [false, true] {
+                queue.push_back(Life::new(notify, hook, false));
+            }
+        }
+        while let Some(life) = queue.pop_front() {
+            if graph.contains_key(&life) {
+                continue;
+            }
+            let edges: Vec<_> = EVENTS
+                .iter()
+                .filter(|&&e| possible(life, e))
+                .filter_map(|&e| life.after(e).map(|next| (e, next)))
+                .collect();
+            queue.extend(edges.iter().map(|&(_, next)| next));
+            graph.insert(life, edges);
+        }
+        graph
+    }
+
+    #[test]
+    fn l10_states_only_move_along_the_contracts_table() {
+        use State::*;
+        let allowed: HashSet<(State, State)> = [
+            (New, Starting),
+            (New, Stopped),
+            (Starting, Running),
+            (Starting, Stopping),
+            (Starting, Stopped),
+            (Starting, Failed),
+            (Running, Stopping),
+            (Running, Failed),
+            (Stopping, Abandoned),
+            (Stopping, Stopped),
+            (Stopping, Failed),
+            (Abandoned, Failed),
+        ]
+        .into();
+        let mut seen = HashSet::new();
+        for (life, edges) in reachable() {
+            for (event, next) in edges {
+                if life.state() != next.state() {
+                    let edge = (life.state(), next.state());
+                    assert!(allowed.contains(&edge), "{event:?}: {edge:?}");
+                    seen.insert(edge);
+                }
+            }
+        }
+        // A clean CANCELLED out of init needs a stop, so STARTING never ends in STOPPED by itself.
+        seen.insert((Starting, Stopped));
+        assert_eq!(seen, allowed, "every row of the table is reached");
+    }
+
+    #[test]
+    fn l2_teardown_pairs_with_init_and_l9_the_hook_only_beside_run() {
+        for (life, edges) in reachable() {
+            for (event, next) in edges {
+                let entered = next.seat() != life.seat();
+                if entered && next.seat() == Seat::Teardown {
+                    assert!(matches!(event, Event::InitOk | Event::RunReturned { .. } | Event::HookJoined));
+                    assert!(!next.hook_running(), "S waits for the hook: {event:?}");
+                }
+                if entered && next.seat() == Seat::Run {
+                    assert_eq!((event, life.stop_asked()), (Event::InitOk, false));
+                }
+                if event == Event::HookBegin {
+                    assert!(life.seat() == Seat::Run && life.stop_asked());
+                }
+                if life.state().is_final() {
+                    assert_eq!(next.state(), life.state(), "{event:?} after the end");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn l8_a_stop_is_seen_at_once_and_never_taken_back() {
+        for (life, edges) in reachable() {
+            if let Some(next) = life.after(Event::Stop) {
+                assert!(next.stop_asked());
+                assert_eq!(next.after(Event::Stop), None, "idempotent");
+            }
+            for (_, next) in edges {
+                assert!(!life.stop_asked() || next.stop_asked());
+                assert!(!life.failed() || next.failed());
+            }
+        }
+    }
+
+    #[test]
+    fn once_running_is_shown_run_is_entered() {
+        for life in reachable().into_keys() {
+            if life.state() == State::Running {
+                assert_eq!(life.seat(), Seat::Run);
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What only Linux has, in one place: futexes, memory that a fork wipes, event descriptors, thread attributes, `/proc`.
+//!
+//! Everything else in the crate is portable; a port to another system is this file and `host/`.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::time::Duration;
+
+/// A moment of the monotonic clock, in nanoseconds.
+pub(crate) type Nanos = u64;
+/// The moment that never comes.
+pub(crate) const NEVER: Nanos = u64::MAX;
+
+/// Now. Async-signal-safe, a vDSO call.
+pub(crate) fn now() -> Nanos {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is a valid out pointer; CLOCK_MONOTONIC cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+fn timespec(at: Nanos) -> libc::timespec {
+    libc::timespec { tv_sec: (at / 1_000_000_000) as libc::time_t, tv_nsec: (at % 1_000_000_000) as libc::c_long }
+}
+
+/// Why a futex sleep ended.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Woke {
+    /// Woken, interrupted, or the word had changed before: look again.
+    Look,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+/// Sleeps while the 32-bit word at `word` is `expected`, until woken for a bit of `mask`, or `until`.
+///
+/// # Safety
+/// `word` is mapped.
+pub(crate) unsafe fn futex_wait(word: *const u32, expected: u32, until: Nanos, mask: u32) -> Woke {
+    let t = timespec(until);
+    let timeout = if until == NEVER { ptr::null() } else { &t as *const libc::timespec };
+    // SAFETY: the word is mapped (caller), the timeout lives on this frame.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+            expected,
+            timeout,
+            ptr::null::<u32>(),
+            mask,
+        )
+    };
+    if rc == -1 && errno() == libc::ETIMEDOUT { Woke::TimedOut } else { Woke::Look }
+}
+
+/// Wakes every sleeper on `word` whose mask meets `mask`. Async-signal-safe; may change errno.
+pub(crate) fn futex_wake(word: *const u32, mask: u32) {
+    // SAFETY: a wake never touches the word; an address that is not mapped is an error, not a fault.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG,
+            c_int::MAX,
+            ptr::null::<libc::timespec>(),
+            ptr::null::<u32>(),
+            mask,
+        )
+    };
+}
+
+/// This thread's errno.
+pub(crate) fn errno() -> c_int {
+    // SAFETY: glibc gives each thread a valid location.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets this thread's errno.
+pub(crate) fn set_errno(value: c_int) {
+    // SAFETY: as in `errno`.
+    unsafe { *libc::__errno_location() = value }
+}
+
+/// The sentence for an errno value.
+pub(crate) fn describe(error: c_int) -> String {
+    std::io::Error::from_raw_os_error(error).to_string()
+}
+
+/// Zeroed memory of `len` bytes that is never unmapped and reads zero in the child of a fork. Pages cost memory only
+/// once touched.
+pub(crate) fn map_wiped_on_fork(len: usize) -> Result<*mut c_void, c_int> {
+    // SAFETY: a fresh private mapping; nothing else refers to it.
+    let base = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if base == libc::MAP_FAILED {
+        return Err(errno());
+    }
+    // SAFETY: the mapping just made. Without huge pages a few pods do not cost 2 MiB.
+    let wiped = unsafe {
+        libc::madvise(base, len, libc::MADV_NOHUGEPAGE);
+        libc::madvise(base, len, libc::MADV_WIPEONFORK)
+    };
+    if wiped != 0 {
+        let error = errno(); // Linux before 4.14
+        // SAFETY: nobody has seen the mapping.
+        unsafe { libc::munmap(base, len) };
+        return Err(error);
+    }
+    Ok(base)
+}
+
+/// Unmaps what a race made twice.
+pub(crate) fn unmap(base: *mut c_void, len: usize) {
+    // SAFETY: the caller owns the mapping alone.
+    unsafe { libc::munmap(base, len) };
+}
+
+/// A new event descriptor: readable once [`signal_fd`] was called.
+pub(crate) fn event_fd() -> Result<OwnedFd, c_int> {
+    // SAFETY: a new descriptor, owned by the result.
+    unsafe {
+        let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+        if fd < 0 { Err(errno()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// Makes the event descriptor readable.
+pub(crate) fn signal_fd(fd: &OwnedFd) {
+    let one = 1u64;
+    // SAFETY: eight readable bytes; a full counter (EAGAIN) is readable already.
+    unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
+}
+
+/// Makes the event descriptor unreadable again.
+pub(crate) fn drain_fd(fd: &OwnedFd) {
+    let mut count = 0u64;
+    // SAFETY: eight writable bytes; an empty counter is EAGAIN.
+    unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+}
+
+/// The kernel's id of this thread.
+pub(crate) fn thread_id() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+/// Names this thread for the kernel: the first 15 bytes of `name`.
+pub(crate) fn name_thread(name: &CStr) {
+    // SAFETY: the kernel copies at most 16 bytes of a string that ends with NUL.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+pub(crate) type Entry = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
+
+unsafe extern "C" {
+    // glibc 2.32 and 2.31; the libc crate has neither.
+    fn pthread_attr_setsigmask_np(attr: *mut libc::pthread_attr_t, mask: *const libc::sigset_t) -> c_int;
+    fn pthread_clockjoin_np(
+        thread: libc::pthread_t,
+        value: *mut *mut c_void,
+        clock: libc::clockid_t,
+        until: *const libc::timespec,
+    ) -> c_int;
+}
+
+/// How threads of the library and of pods are made: all signals blocked but the synchronous ones (contract section 4)
+/// and, when asked for, one to kick with. The mask is an attribute, so that no call before or after is needed.
+pub(crate) struct ThreadAttr(libc::pthread_attr_t);
+
+// SAFETY: plain data that pthread_create only reads.
+unsafe impl Send for ThreadAttr {}
+// SAFETY: as above.
+unsafe impl Sync for ThreadAttr {}
+
+impl ThreadAttr {
+    /// `stack_size` 0: what pthread_create gives.
+    pub(crate) fn new(stack_size: usize, kick_signal: c_int) -> Result<ThreadAttr, c_int> {
+        let check = |rc: c_int| if rc == 0 { Ok(()) } else { Err(rc) };
+        // SAFETY: initialised by pthread_attr_init before any other use; destroyed by Drop from then on.
+        unsafe {
+            let mut attr = std::mem::zeroed();
+            check(libc::pthread_attr_init(&mut attr))?;
+            let mut attr = ThreadAttr(attr);
+            if stack_size != 0 {
+                const PAGE: usize = 4096;
+                let whole = stack_size.checked_next_multiple_of(PAGE).ok_or(libc::ENOMEM)?;
+                check(libc::pthread_attr_setstacksize(&mut attr.0, whole))?;
+            }
+            let mut mask = std::mem::zeroed();
+            libc::sigfillset(&mut mask);
+            for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP] {
+                libc::sigdelset(&mut mask, signal);
+            }
+            if kick_signal != 0 {
+                libc::sigdelset(&mut mask, kick_signal);
+            }
+            check(pthread_attr_setsigmask_np(&mut attr.0, &mask))?;
+            Ok(attr)
+        }
+    }
+
+    /// Makes a joinable thread.
+    ///
+    /// # Safety
+    /// `arg` is what `entry` expects.
+    pub(crate) unsafe fn spawn(&self, entry: Entry, arg: *mut c_void) -> Result<libc::pthread_t, c_int> {
+        let mut thread = 0;
+        // SAFETY: C and C-unwind differ only in what may pass through them, and what passes is glibc's own forced
+        // unwinding, which its thread start expects. The attribute is initialised.
+        let rc = unsafe {
+            let entry = std::mem::transmute::<Entry, extern "C" fn(*mut c_void) -> *mut c_void>(entry);
+            libc::pthread_create(&mut thread, &self.0, entry, arg)
+        };
+        if rc == 0 { Ok(thread) } else { Err(rc) }
+    }
+}
+
+impl Drop for ThreadAttr {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`.
+        unsafe { libc::pthread_attr_destroy(&mut self.0) };
+    }
+}
+
+/// This thread, for [`join_thread`] and [`detach_thread`].
+pub(crate) fn this_thread() -> libc::pthread_t {
+    // SAFETY: no arguments.
+    unsafe { libc::pthread_self() }
+}
+
+/// Waits until the kernel's thread has ended and gives its stack back; false: not until `until`.
+///
+/// # Safety
+/// `thread` is joinable and nobody else joins or detaches it.
+pub(crate) unsafe fn join_thread(thread: libc::pthread_t, until: Nanos) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if until == NEVER {
+            return libc::pthread_join(thread, ptr::null_mut()) == 0;
+        }
+        pthread_clockjoin_np(thread, ptr::null_mut(), libc::CLOCK_MONOTONIC, &timespec(until)) == 0
+    }
+}
+
+/// Lets a thread end by itself.
+///
+/// # Safety
+/// As for [`join_thread`].
+pub(crate) unsafe fn detach_thread(thread: libc::pthread_t) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::pthread_detach(thread) };
+}
+
+/// Sends `signal` to a thread that exists.
+///
+/// # Safety
+/// `thread` has not been joined, and not ended while detached.
+pub(crate) unsafe fn kick_thread(thread: libc::pthread_t, signal: c_int) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::pthread_kill(thread, signal) };
+}
+
+/// Gives `signal` an empty handler without SA_RESTART if its disposition is default or ignore.
+pub(crate) fn ensure_kick_handler(signal: c_int) -> Result<(), c_int> {
+    extern "C" fn nothing(_: c_int) {}
+    // SAFETY: zeroed structs are valid ones; the handler does nothing.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(signal, ptr::null(), &mut old) != 0 {
+            return Err(errno());
+        }
+        if old.sa_sigaction != libc::SIG_DFL && old.sa_sigaction != libc::SIG_IGN {
+            return Ok(());
+        }
+        let mut new: libc::sigaction = std::mem::zeroed();
+        new.sa_sigaction = nothing as extern "C" fn(c_int) as usize;
+        if libc::sigaction(signal, &new, ptr::null_mut()) != 0 { Err(errno()) } else { Ok(()) }
+    }
+}
+
+/// Whether a signal can be used to kick a thread out of a system call.
+pub(crate) fn can_kick_with(signal: c_int) -> bool {
+    let unusable = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        32, // glibc's own two
+        33,
+    ];
+    (1..=libc::SIGRTMAX()).contains(&signal) && !unusable.contains(&signal)
+}
+
+/// The system call and the wait channel a thread of this process is in, as a part of a sentence (L14).
+pub(crate) fn whereabouts(tid: i32) -> String {
+    let read = |what: &str| std::fs::read_to_string(format!("/proc/self/task/{tid}/{what}")).unwrap_or_default();
+    let call = read("syscall");
+    let call = match call.split_whitespace().next() {
+        None => "its system call cannot be read".to_owned(),
+        Some("running") => "it is running, in no system call".to_owned(),
+        Some("-1") => "it is blocked outside a system call".to_owned(),
+        Some(number) => match number.parse().ok().and_then(syscall_name) {
+            Some(name) => format!("it is in system call {number} ({name})"),
+            None => format!("it is in system call {number}"),
+        },
+    };
+    match read("wchan").trim() {
+        "" | "0" => call,
+        channel => format!("{call}, wait channel {channel}"),
+    }
+}
+
+/// The names of the calls in which threads are commonly found waiting.
+fn syscall_name(number: i64) -> Option<&'static str> {
+    Some(match number {
+        libc::SYS_read => "read",
+        libc::SYS_write => "write",
+        libc::SYS_readv => "readv",
+        libc::SYS_writev => "writev",
+        libc::SYS_pread64 => "pread64",
+        libc::SYS_pwrite64 => "pwrite64",
+        libc::SYS_openat => "openat",
+        libc::SYS_fsync => "fsync",
+        libc::SYS_fdatasync => "fdatasync",
+        libc::SYS_poll => "poll",
+        libc::SYS_ppoll => "ppoll",
+        libc::SYS_select => "select",
+        libc::SYS_pselect6 => "pselect6",
+        libc::SYS_epoll_wait => "epoll_wait",
+        libc::SYS_epoll_pwait => "epoll_pwait",
+        libc::SYS_accept => "accept",
+        libc::SYS_accept4 => "accept4",
+        libc::SYS_connect => "connect",
+        libc::SYS_recvfrom => "recvfrom",
+        libc::SYS_recvmsg => "recvmsg",
+        libc::SYS_sendto => "sendto",
+        libc::SYS_sendmsg => "sendmsg",
+        libc::SYS_futex => "futex",
+        libc::SYS_nanosleep => "nanosleep",
+        libc::SYS_clock_nanosleep => "clock_nanosleep",
+        libc::SYS_wait4 => "wait4",
+        libc::SYS_waitid => "waitid",
+        libc::SYS_pause => "pause",
+        libc::SYS_rt_sigsuspend => "rt_sigsuspend",
+        libc::SYS_rt_sigtimedwait => "rt_sigtimedwait",
+        libc::SYS_flock => "flock",
+        libc::SYS_fcntl => "fcntl",
+        libc::SYS_io_uring_enter => "io_uring_enter",
+        libc::SYS_sched_yield => "sched_yield",
+        _ => return None,
+    })
+}
+
+/// A span for the standard library's waits; `None`: for ever.
+pub(crate) fn until(at: Nanos) -> Option<Duration> {
+    (at != NEVER).then(|| Duration::from_nanos(at.saturating_sub(now())))
+}

@@ -1,0 +1,150 @@
+//! The log: what the library tells about pods, to one callback of the host, on a thread of its own, so that a log
+//! callback that hangs delays nothing but the log.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString, c_void};
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering::*};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::failure::c_string;
+use crate::lifecycle::State;
+use crate::linux;
+use crate::monitor::Event;
+use crate::role;
+use crate::table::PodRef;
+use crate::world::{World, lock};
+
+pub(crate) const ERROR: i32 = 1;
+pub(crate) const WARN: i32 = 2;
+pub(crate) const INFO: i32 = 3;
+pub(crate) const DEBUG: i32 = 4;
+
+/// Where lines go. Dropping it is the end of its user data.
+pub(crate) trait Sink: Send + Sync {
+    fn write(&self, level: i32, pod: &CStr, message: &CStr);
+}
+
+#[derive(Default)]
+pub(crate) struct Log {
+    /// 0: off. Read without the lock by whoever might write.
+    level: AtomicI32,
+    state: Mutex<LogState>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    sink: Option<Arc<dyn Sink>>,
+    lines: VecDeque<Line>,
+    lost: u64,
+    has_thread: bool,
+    /// After a shutdown.
+    closed: bool,
+}
+
+struct Line {
+    level: i32,
+    pod: &'static CStr,
+    message: CString,
+}
+
+/// More lines than this wait for a slow callback in vain: the oldest go, and their number is told.
+const MANY: usize = 4096;
+
+impl Log {
+    /// Sends lines up to `level` to `sink`; `None`: nowhere. What was waiting for the old one is gone.
+    pub(crate) fn set(&self, world: &'static World, sink: Option<Arc<dyn Sink>>, level: i32) -> Result<()> {
+        let level = if sink.is_some() { level } else { 0 };
+        let old = {
+            let mut state = lock(&self.state);
+            if sink.is_some() && !state.has_thread {
+                // SAFETY: `enter` expects a world.
+                unsafe { world.default_attr.spawn(enter, ptr::from_ref(world).cast_mut().cast()) }
+                    .map_err(|e| Error::resources(format!("no thread for the log: {}", linux::describe(e))))?;
+                state.has_thread = true;
+            }
+            state.lines.clear();
+            state.lost = 0;
+            std::mem::replace(&mut state.sink, sink)
+        };
+        self.level.store(level, SeqCst);
+        lock(&world.hub).set_logging(world, level >= ERROR);
+        drop(old); // here, or on the log's thread if it is in the callback right now
+        Ok(())
+    }
+
+    /// After a shutdown: no callback starts.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.lines.clear();
+    }
+
+    fn write(&self, level: i32, pod: &'static CStr, message: &str) {
+        if level > self.level.load(Relaxed) {
+            return;
+        }
+        let mut state = lock(&self.state);
+        if state.closed || state.sink.is_none() {
+            return;
+        }
+        if state.lines.len() >= MANY {
+            state.lines.pop_front();
+            state.lost += 1;
+        }
+        state.lines.push_back(Line { level, pod, message: c_string(message) });
+        self.arrived.notify_one();
+    }
+
+    fn next(&self) -> (Arc<dyn Sink>, Line) {
+        let mut state = lock(&self.state);
+        loop {
+            if !state.closed
+                && let Some(sink) = state.sink.clone()
+            {
+                if state.lost > 0 {
+                    let message = c_string(&format!("{} lines were dropped: the log callback is too slow", state.lost));
+                    state.lost = 0;
+                    return (sink, Line { level: WARN, pod: c"", message });
+                }
+                if let Some(line) = state.lines.pop_front() {
+                    return (sink, line);
+                }
+            }
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
+    // SAFETY: `set` passes the world, which is never freed.
+    let world: &'static World = unsafe { &*world.cast() };
+    linux::name_thread(c"podkeep-log");
+    loop {
+        // Nothing with a destructor stands below the callback (see `host::thread`).
+        let job = ManuallyDrop::new(world.log.next());
+        role::as_callee(|| job.0.write(job.1.level, job.1.pod, &job.1.message));
+        role::as_callee(|| drop(ManuallyDrop::into_inner(job)));
+    }
+}
+
+/// A line for a change of state.
+pub(crate) fn transition(event: &Event) {
+    let Some(world) = World::existing() else { return };
+    let (level, message) = match (event.to, &event.failure) {
+        (State::Failed, Some(failure)) => (ERROR, failure.to_string()),
+        (State::Abandoned, Some(failure)) => (WARN, failure.to_string()),
+        (to, _) => (INFO, format!("{} -> {}", event.from.name(), to.name())),
+    };
+    world.log.write(level, event.c_name, &message);
+}
+
+/// A line for a status text.
+pub(crate) fn status(pod: &PodRef, text: &str) {
+    if let Some(world) = World::existing() {
+        world.log.write(DEBUG, pod.cell().name, text);
+    }
+}

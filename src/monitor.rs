@@ -1,0 +1,331 @@
+//! Monitor: watch pods from any thread or event loop (contract section 9).
+//!
+//! A state word tells which states its incarnation has been in, so nobody has to report a change in the instant it
+//! happens: whoever comes next under the hub's lock (S after its own step, the keeper after a cancel in a signal
+//! handler) publishes all that was not published yet, in order. While nobody watches, nothing is recorded at all.
+
+use std::collections::VecDeque;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering::*;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result, Status};
+use crate::failure::Failure;
+use crate::lifecycle::State;
+use crate::limit::Limit;
+use crate::linux::{self, Nanos};
+use crate::log;
+use crate::pod::Pod;
+use crate::role;
+use crate::table::{self, PodRef};
+use crate::world::{World, lock, no_memory};
+
+/// A change of a pod's state.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Grows with every event of the process.
+    pub sequence: u64,
+    /// When the state was entered, on the monotonic clock, in nanoseconds.
+    pub time_ns: u64,
+    pub(crate) pod: u64,
+    pub(crate) c_name: &'static CStr,
+    /// Of that incarnation, when `to` follows one.
+    pub failure: Option<Failure>,
+    /// Equal to `to`: the state found when the monitor was made.
+    pub from: State,
+    /// The state entered.
+    pub to: State,
+    /// Which life of the pod.
+    pub incarnation: u32,
+    /// Events of this pod merged into this one.
+    pub missed: u32,
+}
+
+impl Event {
+    /// The pod's name.
+    pub fn name(&self) -> &'static str {
+        self.c_name.to_str().unwrap_or_default()
+    }
+}
+
+/// All monitors of a process.
+#[derive(Default)]
+pub(crate) struct Hub {
+    sequence: u64,
+    monitors: Vec<Arc<Monitor>>,
+    logging: bool,
+}
+
+/// The order in which an incarnation can pass the states; RESTARTING is between two.
+const ORDER: [State; 7] =
+    [State::New, State::Starting, State::Running, State::Stopping, State::Abandoned, State::Stopped, State::Failed];
+
+fn newest(mask: u32) -> State {
+    ORDER.into_iter().rev().find(|&state| mask & 1 << state as u32 != 0).unwrap_or(State::New)
+}
+
+/// Set in `PodCell::published` once the monitors of all pods know of the pod.
+const MADE: u32 = 1 << 31;
+
+impl Hub {
+    /// A pod was made: those who watch all pods hear of it.
+    pub(crate) fn made(&mut self, pod: &PodRef) {
+        pod.cell().published.fetch_or(MADE, Relaxed);
+        if self.monitors.iter().any(|m| m.pod.is_none()) {
+            let event = self.present(pod);
+            for monitor in self.monitors.iter().filter(|m| m.pod.is_none()) {
+                monitor.push(event.clone());
+            }
+        }
+    }
+
+    /// Tells of every state that `pod` has entered and nobody was told of.
+    pub(crate) fn publish(&mut self, pod: &PodRef) {
+        let published = pod.cell().published.load(Relaxed);
+        let visited = pod.life().visited();
+        let fresh = visited & !published;
+        if fresh == 0 || published & MADE == 0 {
+            return;
+        }
+        pod.cell().published.store(published | visited, Relaxed);
+        let now = newest(visited);
+        let mut from = newest(published);
+        for to in ORDER.into_iter().filter(|&state| fresh & 1 << state as u32 != 0) {
+            // An earlier state that is only told now did not follow the failure that is known now.
+            let follows = to == now || matches!(to, State::Abandoned | State::Failed);
+            let failure = if follows { pod.failure() } else { None };
+            let event = self.event(pod, from, to, pod.entered_at(to), failure);
+            from = to;
+            if self.logging {
+                log::transition(&event);
+            }
+            for monitor in self.monitors.iter().filter(|m| m.watches(pod)) {
+                monitor.push(event.clone());
+            }
+        }
+    }
+
+    /// The pod's present state as a first event; later changes follow from there.
+    fn present(&mut self, pod: &PodRef) -> Event {
+        let visited = pod.life().visited();
+        pod.cell().published.fetch_or(visited, Relaxed);
+        let state = newest(visited);
+        let failure = if state >= State::Stopping { pod.failure() } else { None };
+        self.event(pod, state, state, linux::now(), failure)
+    }
+
+    fn event(&mut self, pod: &PodRef, from: State, to: State, time_ns: Nanos, failure: Option<Failure>) -> Event {
+        self.sequence += 1;
+        Event {
+            sequence: self.sequence,
+            time_ns,
+            pod: pod.handle(),
+            c_name: pod.cell().name,
+            failure,
+            from,
+            to,
+            incarnation: pod.incarnation(),
+            missed: 0,
+        }
+    }
+
+    /// The log starts or stops hearing of changes; what happened before is not told.
+    pub(crate) fn set_logging(&mut self, world: &World, on: bool) {
+        if on && !self.logging {
+            each_pod(world, |pod| self.publish(pod));
+        }
+        if on != self.logging {
+            count_watcher(on);
+        }
+        self.logging = on;
+    }
+}
+
+fn each_pod(world: &World, mut visit: impl FnMut(&PodRef)) {
+    for index in 0..world.slots_used() {
+        if let Some(pod) = PodRef::at(index) {
+            visit(&pod);
+        }
+    }
+}
+
+fn count_watcher(more: bool) {
+    if let Some(region) = table::region() {
+        if more {
+            region.watchers.fetch_add(1, SeqCst)
+        } else {
+            region.watchers.fetch_sub(1, SeqCst)
+        };
+    }
+}
+
+/// One reader's queue.
+pub(crate) struct Monitor {
+    /// The slot's index and handle of the one pod; `None`: every pod of the process.
+    pod: Option<u64>,
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    /// The failure handles that the last event lent through the C ABI: the first, and how many.
+    pub(crate) lent: Mutex<Option<(u64, usize)>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    fd: Option<OwnedFd>,
+    /// Of the one pod the final state was queued, or the monitor was freed: no event follows.
+    over: bool,
+}
+
+/// From here on events of one pod are merged: what a reader that sleeps costs at most, beside one event a pod.
+const MANY: usize = 1024;
+
+impl Monitor {
+    /// Watches one pod, or all of the process.
+    pub(crate) fn new(world: &World, pod: Option<&PodRef>) -> Result<Arc<Monitor>> {
+        let mut queue = Queue::default();
+        queue.events.try_reserve(8).map_err(|_| no_memory("a monitor"))?;
+        let monitor = Arc::new(Monitor {
+            pod: pod.map(PodRef::handle),
+            queue: Mutex::new(queue),
+            arrived: Condvar::new(),
+            lent: Mutex::default(),
+        });
+        let mut hub = lock(&world.hub);
+        hub.monitors.try_reserve(1).map_err(|_| no_memory("a monitor"))?;
+        // Counted first: whoever changes a state from here on comes to publish it, and waits for the lock.
+        count_watcher(true);
+        let mut begin = |pod: &PodRef| {
+            hub.publish(pod); // what the others were not told yet
+            if pod.cell().published.load(Relaxed) & MADE != 0 {
+                let event = hub.present(pod);
+                monitor.push(event);
+            }
+        };
+        match pod {
+            Some(pod) => begin(pod),
+            None => each_pod(world, begin),
+        }
+        hub.monitors.push(monitor.clone());
+        Ok(monitor)
+    }
+
+    fn watches(&self, pod: &PodRef) -> bool {
+        self.pod.is_none_or(|handle| handle == pod.handle())
+    }
+
+    fn push(&self, mut event: Event) {
+        let mut queue = lock(&self.queue);
+        queue.over |= self.pod.is_some() && event.to.is_final();
+        if queue.events.len() >= MANY
+            && let Some(at) = queue.events.iter().rposition(|e| e.pod == event.pod)
+            && let Some(earlier) = queue.events.remove(at)
+        {
+            event.from = earlier.from;
+            event.missed = earlier.missed + 1;
+        }
+        queue.events.push_back(event);
+        if let Some(fd) = &queue.fd {
+            linux::signal_fd(fd);
+        }
+        self.arrived.notify_one();
+    }
+
+    pub(crate) fn next(&self, limit: Limit) -> Result<Event> {
+        if limit != Limit::Now {
+            role::refuse_blocking("monitor_next", None)?;
+        }
+        let mut queue = lock(&self.queue);
+        loop {
+            if let Some(event) = queue.events.pop_front() {
+                if queue.events.is_empty()
+                    && let Some(fd) = &queue.fd
+                {
+                    linux::drain_fd(fd);
+                }
+                return Ok(event);
+            }
+            if queue.over {
+                return Err(Error::new(Status::Ended, "no event follows: the pod is final, or the monitor was freed"));
+            }
+            if limit.passed() {
+                return Err(Error::new(Status::Timeout, "no event came"));
+            }
+            queue = match linux::until(limit.deadline()) {
+                None => self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(span) => self.arrived.wait_timeout(queue, span).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+
+    /// A descriptor that is readable while events wait; the monitor's own.
+    pub(crate) fn fd(&self) -> Result<i32> {
+        let mut queue = lock(&self.queue);
+        if queue.fd.is_none() {
+            let fd = linux::event_fd()
+                .map_err(|e| Error::resources(format!("no descriptor for the monitor: {}", linux::describe(e))))?;
+            if !queue.events.is_empty() {
+                linux::signal_fd(&fd);
+            }
+            queue.fd = Some(fd);
+        }
+        Ok(queue.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()))
+    }
+
+    /// Watches no more. Who waits in `next` reads what is there, then ENDED.
+    pub(crate) fn close(&self, world: &World) {
+        let mut hub = lock(&world.hub);
+        let before = hub.monitors.len();
+        hub.monitors.retain(|m| !std::ptr::eq(&**m, self));
+        if hub.monitors.len() < before {
+            count_watcher(false);
+        }
+        drop(hub);
+        let mut queue = lock(&self.queue);
+        queue.over = true;
+        queue.fd = None;
+        self.arrived.notify_all();
+    }
+}
+
+/// Watches pods: first the present state of each (`from` equal to `to`), then every change in order.
+pub struct Watch {
+    monitor: Arc<Monitor>,
+}
+
+impl Watch {
+    /// Watches one pod; `None`: every pod of the process.
+    ///
+    /// # Errors
+    /// RESOURCES.
+    pub fn new(pod: Option<&Pod>) -> Result<Watch> {
+        let world = World::get()?;
+        Ok(Watch { monitor: Monitor::new(world, pod.map(Pod::reference))? })
+    }
+
+    /// The next event; `timeout` `None`: waits for ever.
+    ///
+    /// # Errors
+    /// TIMEOUT; ENDED when the one pod is final and all was read; DEADLOCK from a log callback or a drop.
+    pub fn next(&self, timeout: Option<Duration>) -> Result<Event> {
+        self.monitor.next(Limit::from_duration(timeout))
+    }
+
+    /// Readable while events wait; only poll it.
+    ///
+    /// # Errors
+    /// RESOURCES when no descriptor is to be had.
+    pub fn fd(&self) -> Result<i32> {
+        self.monitor.fd()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(world) = World::existing() {
+            self.monitor.close(world);
+        }
+    }
+}

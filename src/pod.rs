@@ -1,0 +1,618 @@
+//! Pod: one kept instance of a runtime. Here is what its owner may do with it; where it runs is `host/`, what its
+//! states mean is `lifecycle`, and the memory behind it is `table`.
+
+use std::alloc::{Layout, alloc};
+use std::ffi::{CStr, CString, c_void};
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::cancel;
+use crate::error::{Error, Result, Status};
+use crate::explain::explain;
+use crate::failure::{Failure, Kind, Record, c_string};
+use crate::host;
+use crate::keeper;
+use crate::lifecycle::{Event, Life, Phase, State};
+use crate::limit::{self, Limit};
+use crate::linux::{self, NEVER, Nanos, ThreadAttr};
+use crate::role;
+use crate::runtime::{CANCELLED, Runtime, RuntimeCell, check_name};
+use crate::table::{self, PodRef, Side, Step};
+use crate::world::{World, lock, no_memory};
+
+/// What a pod is made with, checked by whoever fills it in.
+pub(crate) struct Settings<'a> {
+    pub(crate) name: Option<&'a CStr>,
+    pub(crate) notify: bool,
+    /// 0: none.
+    pub(crate) ready_timeout: Nanos,
+    /// NEVER: no force.
+    pub(crate) grace: Nanos,
+    pub(crate) extend_max: Nanos,
+    /// 0: what pthread_create gives.
+    pub(crate) stack_size: usize,
+    /// 0: no kick.
+    pub(crate) kick_signal: i32,
+    pub(crate) args: &'a [u8],
+}
+
+pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const DEFAULT_EXTEND_MAX: Duration = Duration::from_secs(60);
+
+/// The cold part of a pod; the hot part is its [`table::Slot`].
+pub(crate) struct PodCell {
+    pub(crate) runtime: Arc<RuntimeCell>,
+    pub(crate) name: &'static CStr,
+    pub(crate) ready_timeout: Nanos,
+    pub(crate) extend_max: Nanos,
+    /// `None`: the world's default.
+    pub(crate) attr: Option<ThreadAttr>,
+    pub(crate) kick_signal: i32,
+    pub(crate) args: Args,
+    /// What `init` gave: for the hook, which runs on another thread.
+    pub(crate) state: AtomicPtr<c_void>,
+    /// S, for the one who joins it. Set by S before it is launched.
+    pub(crate) thread: AtomicU64,
+    pub(crate) kicks: AtomicU32,
+    /// The states that the monitors were told of; only touched under the hub's lock.
+    pub(crate) published: AtomicU32,
+    /// There may be something in `Cold::stored`: spares S the lock.
+    pub(crate) has_stored: AtomicBool,
+    settled: AtomicBool,
+    pub(crate) cold: Mutex<Cold>,
+}
+
+#[derive(Default)]
+pub(crate) struct Cold {
+    /// The failures of the incarnation, in order of time.
+    failures: Option<Arc<Vec<Record>>>,
+    pub(crate) stored: Option<Stored>,
+    pub(crate) status: Option<Box<str>>,
+    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) extended: Nanos,
+}
+
+/// What `context_fail` stored.
+pub(crate) struct Stored {
+    pub(crate) kind: Kind,
+    pub(crate) code: i32,
+    pub(crate) message: CString,
+}
+
+impl Cold {
+    pub(crate) fn push(&mut self, record: Record) {
+        Arc::make_mut(self.failures.get_or_insert_default()).push(record);
+    }
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        Failure::first(self.failures.clone())
+    }
+}
+
+/// Bytes on a 16-byte boundary.
+pub(crate) struct Args {
+    at: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: never written after they were made.
+unsafe impl Send for Args {}
+// SAFETY: as above.
+unsafe impl Sync for Args {}
+
+impl Args {
+    fn layout(len: usize) -> Option<Layout> {
+        Layout::from_size_align(len, 16).ok()
+    }
+    fn copy(bytes: &[u8]) -> Result<Args> {
+        let len = bytes.len();
+        if len == 0 {
+            return Ok(Args { at: NonNull::dangling(), len });
+        }
+        let no_room = || Error::resources(format!("no memory for args of {len} bytes"));
+        let layout = Args::layout(len).ok_or_else(no_room)?;
+        // SAFETY: the size is not zero; the copy fills the whole allocation.
+        unsafe {
+            let at = NonNull::new(alloc(layout)).ok_or_else(no_room)?;
+            at.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), len);
+            Ok(Args { at, len })
+        }
+    }
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` bytes were copied there.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Args {
+    fn drop(&mut self) {
+        if let Some(layout) = Args::layout(self.len)
+            && self.len > 0
+        {
+            // SAFETY: allocated in `copy` with this layout.
+            unsafe { std::alloc::dealloc(self.at.as_ptr(), layout) };
+        }
+    }
+}
+
+/// A box, or RESOURCES.
+pub(crate) fn try_box<T>(value: T, what: &str) -> Result<Box<T>> {
+    const { assert!(size_of::<T>() > 0) };
+    // SAFETY: the size is not zero; the allocation is written before it becomes a box.
+    unsafe {
+        let at = alloc(Layout::new::<T>()).cast::<T>();
+        if at.is_null() {
+            return Err(no_memory(what));
+        }
+        at.write(value);
+        Ok(Box::from_raw(at))
+    }
+}
+
+/// Makes a pod: NEW.
+pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: &Settings<'_>) -> Result<PodRef> {
+    let world = World::get()?;
+    world.check_open()?;
+    let name = match settings.name {
+        None => runtime.name,
+        Some(name) => {
+            check_name("options.name", name)?;
+            world.intern(name)?
+        }
+    };
+    let attr = if settings.stack_size == 0 && settings.kick_signal == 0 {
+        None
+    } else {
+        let made = ThreadAttr::new(settings.stack_size, settings.kick_signal);
+        Some(made.map_err(|e| match e {
+            libc::EINVAL => Error::argument(format!(
+                "options.stack_size is {}: a thread needs at least {} bytes",
+                settings.stack_size,
+                libc::PTHREAD_STACK_MIN
+            )),
+            e => Error::resources(format!(
+                "no thread with {} bytes of stack: {}",
+                settings.stack_size,
+                linux::describe(e)
+            )),
+        })?)
+    };
+    // A cancel in a signal handler needs the keeper to tell of it, but a pod can be made without; start insists.
+    let _ = keeper::ensure(world);
+    let cell = PodCell {
+        runtime: runtime.clone(),
+        name,
+        ready_timeout: settings.ready_timeout,
+        extend_max: settings.extend_max,
+        attr,
+        kick_signal: settings.kick_signal,
+        args: Args::copy(settings.args)?,
+        state: AtomicPtr::default(),
+        thread: AtomicU64::new(0),
+        kicks: AtomicU32::new(0),
+        published: AtomicU32::new(1 << State::New as u32),
+        has_stored: AtomicBool::new(false),
+        settled: AtomicBool::new(false),
+        cold: Mutex::default(),
+    };
+    let has_hook = runtime.recipe.has_hook();
+    let life = Life::new(settings.notify, has_hook, has_hook || settings.kick_signal != 0);
+    if !runtime.retain() {
+        return Err(Error::new(Status::InvalidHandle, "the runtime was freed"));
+    }
+    let pod = try_box(cell, "a pod").and_then(|cell| PodRef::new(world, cell, life, settings.grace));
+    let pod = match pod {
+        Ok(pod) => pod,
+        Err(error) => {
+            if runtime.unuse() {
+                runtime.release();
+            }
+            return Err(error);
+        }
+    };
+    lock(&world.hub).made(&pod);
+    // A shutdown that did not see this pod yet has said no before it looked.
+    if let Err(error) = world.check_open() {
+        free(&pod);
+        return Err(error);
+    }
+    Ok(pod)
+}
+
+/// Ends the handle: a running pod is cancelled and let go. False: it was dead already.
+pub(crate) fn free(pod: &PodRef) -> bool {
+    if !pod.kill_handle() {
+        return false;
+    }
+    pod.advance(Event::Stop);
+    pod.settle_if_never_launched();
+    true
+}
+
+impl PodRef {
+    pub(crate) fn name(&self) -> &'static str {
+        self.cell().name.to_str().unwrap_or_default()
+    }
+
+    pub(crate) fn incarnation(&self) -> u32 {
+        0
+    }
+
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        lock(&self.cell().cold).failure()
+    }
+
+    /// The kernel's id of S; 0: there is none.
+    pub(crate) fn kernel_id(&self) -> i64 {
+        if self.life().state().is_final() { 0 } else { self.tid.load(Relaxed) as i64 }
+    }
+
+    /// Does `event` and tells whoever has to know. Not for signal handlers.
+    pub(crate) fn advance(&self, event: Event) -> Option<Step> {
+        let step = self.step(event)?;
+        self.announce(step);
+        Some(step)
+    }
+
+    /// Does `event`, with the failure that goes with it: whoever sees that it failed finds the record.
+    pub(crate) fn advance_failing(&self, event: Event, record: Option<Record>) -> Option<Step> {
+        let Some(record) = record else { return self.advance(event) };
+        let step = {
+            let mut cold = lock(&self.cell().cold);
+            let step = self.step(event)?;
+            cold.push(record);
+            step
+        };
+        self.announce(step);
+        Some(step)
+    }
+
+    pub(crate) fn announce(&self, step: Step) {
+        cancel::alert(self, step, false);
+        if step.before.state() != step.after.state()
+            && table::region().is_some_and(|r| r.watchers.load(SeqCst) > 0)
+            && let Some(world) = World::existing()
+        {
+            lock(&world.hub).publish(self);
+        }
+    }
+
+    /// A record about this pod.
+    pub(crate) fn record(&self, phase: Phase, kind: Kind, code: i32, message: &str) -> Record {
+        Record {
+            pod_name: self.cell().name,
+            incarnation: self.incarnation(),
+            phase,
+            kind,
+            code,
+            message: c_string(message),
+        }
+    }
+
+    /// What a callback's return value means: `None` is a clean end (L6). What `fail` stored goes with it or is gone.
+    pub(crate) fn judge(&self, phase: Phase, code: i32) -> Option<Record> {
+        let cell = self.cell();
+        let stored = if cell.has_stored.swap(false, AcqRel) { lock(&cell.cold).stored.take() } else { None };
+        let clean =
+            code == 0 || code == CANCELLED && matches!(phase, Phase::Init | Phase::Run) && self.life().stop_asked();
+        if clean {
+            return None;
+        }
+        let callback = match phase {
+            Phase::Init => "init",
+            Phase::Teardown => "teardown",
+            _ => "run_forever",
+        };
+        Some(match stored {
+            Some(stored) => Record { message: stored.message, ..self.record(phase, stored.kind, code, "") },
+            None => self.record(phase, Kind::Returned, code, &format!("{callback} returned {code}")),
+        })
+    }
+
+    /// The pod is final: its use of the config ends (L3). Whoever comes first does it.
+    pub(crate) fn settle(&self) {
+        if self.must_settle() && self.cell().runtime.unuse() {
+            self.cell().runtime.release();
+        }
+    }
+
+    /// True for one caller, once the pod is final.
+    pub(crate) fn must_settle(&self) -> bool {
+        self.life().state().is_final() && !self.cell().settled.swap(true, AcqRel)
+    }
+
+    /// A pod that never had an S has nobody else to settle it.
+    pub(crate) fn settle_if_never_launched(&self) {
+        if !self.life().claimed() {
+            self.settle();
+        }
+    }
+
+    pub(crate) fn start(&self) -> Result<()> {
+        let world = World::get()?;
+        if self.step(Event::Claim).is_none() {
+            let state = self.life().state();
+            let why = if state == State::New { "being started by another thread" } else { state.name() };
+            return Err(Error::state(format!("pod {:?} is {why}: a pod starts once; make a new one", self.name())));
+        }
+        let launched = self.launch(world);
+        if launched.is_err() && self.step(Event::Unclaim).is_none() {
+            // Cancelled meanwhile: STOPPED, and no S will say so.
+            self.step(Event::Gone);
+            self.settle();
+        }
+        launched
+    }
+
+    fn launch(&self, world: &'static World) -> Result<()> {
+        keeper::ensure(world)?;
+        let cell = self.cell();
+        if cell.kick_signal != 0 {
+            linux::ensure_kick_handler(cell.kick_signal)
+                .map_err(|e| Error::resources(format!("no handler for the kick: {}", linux::describe(e))))?;
+        }
+        let hooked = self.life().has_hook();
+        if hooked {
+            world.crew.reserve(world)?;
+        }
+        if cell.ready_timeout != 0 {
+            self.ready_limit.store(limit::after(cell.ready_timeout), Relaxed);
+        }
+        if let Err(error) = host::thread::spawn(self, world) {
+            if hooked {
+                world.crew.give_back();
+            }
+            return Err(error);
+        }
+        // S may have been faster.
+        self.advance(Event::Launch);
+        if cell.ready_timeout != 0
+            && let Some(region) = table::region()
+        {
+            region.bell.mark(self.index());
+            region.bell.ring(self.ready_limit.load(Relaxed));
+        }
+        Ok(())
+    }
+
+    /// Waits until this incarnation is ready (L15).
+    pub(crate) fn wait_ready(&self, limit: Limit) -> Result<()> {
+        if limit != Limit::Now {
+            role::refuse_blocking("wait_ready", Some(self))?;
+        }
+        loop {
+            let word = self.word();
+            let life = Life(word as u32);
+            match life.state() {
+                State::New => return Err(self.not_started("wait_ready")),
+                _ if life.failed() => return Err(self.failed()),
+                _ if life.was_running() => return Ok(()),
+                State::Starting | State::Restarting => {}
+                _ => {
+                    let name = self.name();
+                    return Err(Error::new(
+                        Status::Ended,
+                        format!("pod {name:?} ended without ever having been ready"),
+                    ));
+                }
+            }
+            if limit.passed() {
+                return Err(self.timed_out("wait_ready"));
+            }
+            self.sleep(word, Side::Host, limit.deadline());
+        }
+    }
+
+    /// Waits for the end.
+    pub(crate) fn join(&self, limit: Limit) -> Result<()> {
+        if limit != Limit::Now {
+            role::refuse_blocking("join", Some(self))?;
+        }
+        self.wait_end(limit, "join")
+    }
+
+    /// Cancels and waits for the end; the grace bounds it.
+    pub(crate) fn close(&self) -> Result<()> {
+        role::refuse_blocking("close", Some(self))?;
+        self.advance(Event::Stop);
+        self.settle_if_never_launched();
+        self.wait_end(Limit::Forever, "close")
+    }
+
+    fn wait_end(&self, limit: Limit, call: &str) -> Result<()> {
+        loop {
+            let word = self.word();
+            let life = Life(word as u32);
+            match life.state() {
+                State::New => return Err(self.not_started(call)),
+                state if state.is_final() => {
+                    // What follows the final state (a drop, the thread's own end) is waited for, but not for ever.
+                    let until = self.ended_at.load(Relaxed).saturating_add(LEAVE_TIME).min(limit.deadline());
+                    if limit == Limit::Now || life.gone() || !life.claimed() || linux::now() >= until {
+                        return if state == State::Stopped { Ok(()) } else { Err(self.failed()) };
+                    }
+                    if !host::thread::reap(self, until) {
+                        self.sleep(word, Side::Host, until);
+                    }
+                    continue;
+                }
+                State::Abandoned if limit == Limit::Forever => return Err(self.timed_out(call)),
+                _ => {}
+            }
+            if limit.passed() {
+                return Err(self.timed_out(call));
+            }
+            let until = limit.deadline();
+            let force_at = self.stop_limit.load(Relaxed);
+            // On its way down S is soon gone: wait for the thread itself, which the kernel tells without a wake of S's.
+            if life.state() == State::Stopping
+                && force_at != NEVER
+                && linux::now() < force_at
+                && host::thread::reap(self, until.min(force_at))
+            {
+                continue;
+            }
+            self.sleep(word, Side::Host, until);
+        }
+    }
+
+    fn not_started(&self, call: &str) -> Error {
+        Error::state(format!("{call}: pod {:?} is NEW; start it first", self.name()))
+    }
+
+    fn failed(&self) -> Error {
+        let sentence = match self.failure() {
+            Some(failure) => failure.to_string(),
+            None => format!("pod {:?} failed", self.name()),
+        };
+        Error::new(Status::Failed, sentence)
+    }
+
+    fn timed_out(&self, call: &str) -> Error {
+        Error::new(Status::Timeout, format!("{call} gave up: {}", explain(self, &lock(&self.cell().cold))))
+    }
+}
+
+/// How long after the final state a join waits for the drop and for the thread's own end.
+const LEAVE_TIME: Nanos = 1_000_000_000;
+
+/// When a pod is ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ready {
+    /// As soon as `run_forever` is entered.
+    #[default]
+    OnRun,
+    /// When it says so: [`crate::Context::ready`].
+    Notify,
+}
+
+/// What a pod is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `None`: the runtime's.
+    pub name: Option<String>,
+    /// When it is ready.
+    pub ready: Ready,
+    /// `None`: no limit on the way to ready.
+    pub ready_timeout: Option<Duration>,
+    /// The budget of the whole stop; `None`: never force.
+    pub grace: Option<Duration>,
+    /// All that [`crate::Context::extend`] may add.
+    pub extend_max: Duration,
+    /// In bytes; 0: what the system gives.
+    pub stack_size: usize,
+    /// A signal that gets S out of its system call when a stop is asked for; `None`: no kick.
+    pub kick_signal: Option<i32>,
+    /// For [`crate::Context::args_vec`].
+    pub args: Vec<u8>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            name: None,
+            ready: Ready::OnRun,
+            ready_timeout: None,
+            grace: Some(DEFAULT_GRACE),
+            extend_max: DEFAULT_EXTEND_MAX,
+            stack_size: 0,
+            kick_signal: None,
+            args: Vec::new(),
+        }
+    }
+}
+
+/// A pod, owned. Dropping it never blocks: a running pod is cancelled and let go.
+pub struct Pod {
+    pod: PodRef,
+}
+
+impl Pod {
+    /// Makes a pod: NEW.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT names what is wrong; INVALID_STATE after a shutdown; RESOURCES.
+    pub fn new(runtime: &Runtime, options: &Options) -> Result<Pod> {
+        let name = options.name.as_deref().map(c_string);
+        let span = |d: Duration| d.as_nanos().min(NEVER as u128 - 1) as Nanos;
+        let kick_signal = options.kick_signal.unwrap_or(0);
+        if kick_signal != 0 && !linux::can_kick_with(kick_signal) {
+            return Err(Error::argument(format!("kick_signal is {kick_signal}: no thread can be kicked with it")));
+        }
+        let pod = make(
+            runtime.cell(),
+            &Settings {
+                name: name.as_deref(),
+                notify: options.ready == Ready::Notify,
+                ready_timeout: options.ready_timeout.map_or(0, |d| span(d).max(1)),
+                grace: options.grace.map_or(NEVER, span),
+                extend_max: span(options.extend_max),
+                stack_size: options.stack_size,
+                kick_signal,
+                args: &options.args,
+            },
+        )?;
+        Ok(Pod { pod })
+    }
+
+    /// Starts it; does not wait for ready.
+    ///
+    /// # Errors
+    /// INVALID_STATE: it was started or cancelled before. RESOURCES: no thread, nothing left behind, still NEW.
+    pub fn start(&self) -> Result<()> {
+        self.pod.start()
+    }
+    /// Asks for the end. Any thread, any time; never blocks.
+    pub fn cancel(&self) {
+        self.pod.advance(Event::Stop);
+        self.pod.settle_if_never_launched();
+    }
+    /// Waits until it is ready; `None`: without a limit.
+    ///
+    /// # Errors
+    /// FAILED, ENDED (it ended without ever having been ready), TIMEOUT, INVALID_STATE (NEW), DEADLOCK (from inside).
+    pub fn wait_ready(&self, timeout: Option<Duration>) -> Result<()> {
+        self.pod.wait_ready(Limit::from_duration(timeout))
+    }
+    /// Waits for its end; `None`: without a limit.
+    ///
+    /// # Errors
+    /// FAILED, TIMEOUT, INVALID_STATE (NEW), DEADLOCK (from inside).
+    pub fn join(&self, timeout: Option<Duration>) -> Result<()> {
+        self.pod.join(Limit::from_duration(timeout))
+    }
+    /// Cancels and waits, bounded by its grace.
+    ///
+    /// # Errors
+    /// FAILED, TIMEOUT (ABANDONED), DEADLOCK (from inside).
+    pub fn close(&self) -> Result<()> {
+        self.pod.close()
+    }
+    /// Where it is in its life, now.
+    pub fn state(&self) -> State {
+        self.pod.life().state()
+    }
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.pod.name()
+    }
+    /// The kernel's id of its thread; `None`: there is none.
+    pub fn id(&self) -> Option<i64> {
+        Some(self.pod.kernel_id()).filter(|&id| id != 0)
+    }
+    /// Why the present or last incarnation failed.
+    pub fn failure(&self) -> Option<Failure> {
+        self.pod.failure()
+    }
+    pub(crate) fn reference(&self) -> &PodRef {
+        &self.pod
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        free(&self.pod);
+    }
+}

@@ -1,0 +1,50 @@
+//! The end of all pods of a process, and the count of those that could not be ended.
+
+use std::sync::atomic::Ordering::*;
+
+use crate::cancel::cancel_all;
+use crate::error::{Error, Result, Status};
+use crate::explain::explain;
+use crate::lifecycle::{Event, State};
+use crate::limit::Limit;
+use crate::role;
+use crate::table::PodRef;
+use crate::world::{World, lock};
+
+/// Cancels every pod, refuses new ones, waits; afterwards no callback starts. The pods that did not end, by sentence.
+pub(crate) fn shutdown(limit: Limit) -> Result<Vec<String>> {
+    if limit != Limit::Now {
+        role::refuse_waiting_for_all("shutdown")?;
+    }
+    let world = World::get()?;
+    world.shut.store(true, SeqCst);
+    cancel_all(world);
+    let mut left = Vec::new();
+    for index in 0..world.slots_used() {
+        let Some(pod) = PodRef::at(index) else { continue };
+        if pod.life().state() == State::New {
+            continue; // not handed out yet: its maker has just been refused
+        }
+        if pod.join(limit).is_err_and(|e| e.status == Status::Timeout) {
+            left.push(pod);
+        }
+    }
+    // From here on a thread that comes back late finds its teardown barred.
+    left.retain(|pod| pod.step(Event::Bar).is_some() || !pod.life().state().is_final());
+    world.log.close();
+    Ok(left.iter().map(|pod| explain(pod, &lock(&pod.cell().cold))).collect())
+}
+
+/// As the ABI answers it: TIMEOUT when some are left.
+pub(crate) fn refusal(left: &[String]) -> Result<()> {
+    if left.is_empty() {
+        return Ok(());
+    }
+    let sentence = format!("shutdown gave up on {} of the pods: {}", left.len(), left.join("; "));
+    Err(Error::new(Status::Timeout, sentence))
+}
+
+/// Threads that were let go and have not come back.
+pub(crate) fn abandoned() -> Result<u32> {
+    Ok(World::get()?.abandoned.load(SeqCst).max(0) as u32)
+}

@@ -1,0 +1,550 @@
+//! Handles, and the memory that is never unmapped: type-stable slots with generations.
+//!
+//! A handle is a number, never an address: `generation << 22 | index << 4 | kind`. The kind is odd, so no aligned
+//! pointer is mistaken for a handle. A pod's handle names a [`Slot`] of one region that lives as long as the process;
+//! a call takes a reference by a compare-and-swap that fails unless the generation fits and the handle is alive, so a
+//! freed, foreign or random value is told apart before anything behind it is touched, without a lock and in a signal
+//! handler (L8). A context's handle carries the generation of its *incarnation*, which stands beside the state word in
+//! one 64-bit word: reading a context's flag is one load that also tells whether the context still is.
+//!
+//! The region is wiped in the child of a fork, which makes every slot of the parent's empty there at once, and the
+//! fact of the fork visible without a pid (which lies in nested namespaces) or an atfork handler (which cannot be
+//! taken back). `docs/decisions/0002-handles.md` tells why slots and not a slab crate.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+
+use crate::error::{Error, Result, Status};
+use crate::keeper::Bell;
+use crate::lifecycle::{CANCELLED_BITS, Event, Life, State};
+use crate::linux;
+use crate::pod::PodCell;
+use crate::world::World;
+
+/// How many pods a process can have at one time. More than the threads a system gives; 32 MiB of address space.
+pub(crate) const SLOTS: usize = 1 << 18;
+const KIND_BITS: u32 = 4;
+const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
+const INDEX_BITS: u32 = 18;
+const GENERATION_SHIFT: u32 = KIND_BITS + INDEX_BITS;
+
+/// What a handle names. Odd, so that no aligned address is one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub(crate) enum Kind {
+    Runtime = 1,
+    Pod = 3,
+    Context = 5,
+    Failure = 7,
+    Monitor = 9,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Runtime => "runtime",
+            Kind::Pod => "pod",
+            Kind::Context => "context",
+            Kind::Failure => "failure",
+            Kind::Monitor => "monitor",
+        }
+    }
+    /// The kind a value claims to be.
+    pub(crate) fn of(handle: u64) -> Option<Kind> {
+        [Kind::Runtime, Kind::Pod, Kind::Context, Kind::Failure, Kind::Monitor]
+            .into_iter()
+            .find(|&kind| handle & KIND_MASK == kind as u64)
+    }
+}
+
+/// The handle of a registry entry (everything but pods and contexts).
+pub(crate) fn id_handle(kind: Kind, id: u64) -> u64 {
+    id << KIND_BITS | kind as u64
+}
+
+/// The registry's number in a handle of `kind`.
+pub(crate) fn handle_id(kind: Kind, handle: u64) -> Option<u64> {
+    (Kind::of(handle) == Some(kind)).then_some(handle >> KIND_BITS)
+}
+
+fn slot_handle(kind: Kind, index: u32, generation: u32) -> u64 {
+    (generation as u64) << GENERATION_SHIFT | (index as u64) << KIND_BITS | kind as u64
+}
+
+/// Index and generation of a pod's or context's handle; `None`: it is not of that kind.
+#[inline]
+fn slot_parts(kind: Kind, handle: u64) -> Option<(u32, u32)> {
+    let generation = handle >> GENERATION_SHIFT;
+    let fits = handle & KIND_MASK == kind as u64 && generation <= u32::MAX as u64;
+    fits.then_some(((handle >> KIND_BITS) as u32 & (SLOTS as u32 - 1), generation as u32))
+}
+
+/// The handle is alive (not yet freed). Below it: the references; above: the generation.
+const ALIVE: u64 = 1 << 31;
+const REFS: u64 = ALIVE - 1;
+
+/// The hot part of a pod, two cache lines. All of it is atomics: a late reader of an earlier owner sees numbers, never
+/// a fault.
+#[repr(C, align(128))]
+pub(crate) struct Slot {
+    /// Generation of the incarnation (high half), [`Life`] (low half: the futex word).
+    life: AtomicU64,
+    /// Generation of the handle, ALIVE, references.
+    guard: AtomicU64,
+    cell: AtomicPtr<PodCell>,
+    /// Grace in nanoseconds; NEVER: no limit.
+    pub(crate) grace: AtomicU64,
+    /// When STOPPING's grace is spent. 0: not stopping. The first to ask for a stop sets it.
+    pub(crate) stop_limit: AtomicU64,
+    /// When the ready timeout expires. 0: none.
+    pub(crate) ready_limit: AtomicU64,
+    /// Entry times by state, for the monitor's events and the sentences of L14.
+    pub(crate) starting_at: AtomicU64,
+    pub(crate) running_at: AtomicU64,
+    pub(crate) stopping_at: AtomicU64,
+    pub(crate) abandoned_at: AtomicU64,
+    pub(crate) ended_at: AtomicU64,
+    /// When S took its present seat.
+    pub(crate) seated_at: AtomicU64,
+    pub(crate) heartbeat_at: AtomicU64,
+    /// The kernel's id of S; 0: none.
+    pub(crate) tid: AtomicI32,
+    /// S itself has seen the cancel: no more kicks.
+    pub(crate) seen: AtomicU32,
+}
+
+/// All memory that cancel may touch.
+#[repr(C)]
+pub(crate) struct Region {
+    pub(crate) world: AtomicPtr<World>,
+    pub(crate) bell: Bell,
+    /// Monitors and a log: while there are any, the keeper hears of each stop at once.
+    pub(crate) watchers: AtomicU32,
+    slots: [Slot; SLOTS],
+}
+
+static REGION: AtomicPtr<Region> = AtomicPtr::new(ptr::null_mut());
+/// The highest generation any slot has had, in this process or one it was forked from.
+static HIGHEST_GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The region, if this process or one it was forked from has made it. Async-signal-safe.
+#[inline]
+pub(crate) fn region() -> Option<&'static Region> {
+    let region = REGION.load(Acquire);
+    // SAFETY: once set it is never unmapped, and zeroes are valid for all of it.
+    unsafe { region.as_ref() }
+}
+
+/// The region, made now if need be.
+pub(crate) fn ensure_region() -> Result<&'static Region> {
+    if let Some(region) = region() {
+        return Ok(region);
+    }
+    let len = size_of::<Region>();
+    let base = linux::map_wiped_on_fork(len).map_err(|e| {
+        Error::resources(format!(
+            "no memory for the handle table ({len} bytes of address space): {}",
+            linux::describe(e)
+        ))
+    })?;
+    if REGION.compare_exchange(ptr::null_mut(), base.cast(), AcqRel, Acquire).is_err() {
+        linux::unmap(base, len);
+    }
+    Ok(region().expect("just set"))
+}
+
+pub(crate) fn highest_generation() -> u32 {
+    HIGHEST_GENERATION.load(Acquire)
+}
+
+impl Region {
+    pub(crate) fn slot(&self, index: u32) -> &Slot {
+        &self.slots[index as usize & (SLOTS - 1)]
+    }
+}
+
+impl Slot {
+    fn index(&self) -> u32 {
+        let first = region().map_or(ptr::null(), |r| &raw const r.slots).cast::<Slot>();
+        ((self as *const Slot as usize - first as usize) / size_of::<Slot>()) as u32
+    }
+
+    /// Half of `life` in which the kernel compares.
+    fn futex(&self) -> *const u32 {
+        // The low half comes first on a little-endian machine.
+        const { assert!(cfg!(target_endian = "little")) };
+        self.life.as_ptr().cast_const().cast()
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        Life(self.life.load(SeqCst) as u32)
+    }
+
+    pub(crate) fn incarnation_generation(&self) -> u32 {
+        (self.life.load(Acquire) >> 32) as u32
+    }
+
+    /// Changes the word by `event` and wakes who slept on it; `None`: the event changes nothing. Lock-free and
+    /// async-signal-safe. The caller holds a reference.
+    pub(crate) fn step(&self, event: Event) -> Option<Step> {
+        let mut seen = self.life.load(SeqCst);
+        loop {
+            let before = Life(seen as u32);
+            let after = before.after(event)?;
+            self.stamp(before, after);
+            let (host, pod) = before.wakes(after);
+            let next = seen & !0xFFFF_FFFF | after.woken(host, pod).0 as u64;
+            match self.life.compare_exchange_weak(seen, next, SeqCst, SeqCst) {
+                Ok(_) => {
+                    if host || pod {
+                        linux::futex_wake(self.futex(), if host { HOST } else { 0 } | if pod { POD } else { 0 });
+                    }
+                    return Some(Step { before, after });
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Notes when a state is entered, before anyone can see it. The first to try wins: who loses the race for the word
+    /// is some nanoseconds off.
+    fn stamp(&self, before: Life, after: Life) {
+        let entered = before.state() != after.state();
+        if !entered && before.seat() == after.seat() {
+            return;
+        }
+        let now = linux::now();
+        if before.seat() != after.seat() {
+            self.seated_at.store(now, Relaxed);
+        }
+        if entered {
+            let first = |at: &AtomicU64| {
+                let _ = at.compare_exchange(0, now, Relaxed, Relaxed);
+            };
+            match after.state() {
+                State::Starting => first(&self.starting_at),
+                State::Running => first(&self.running_at),
+                State::Stopping => {
+                    first(&self.stopping_at);
+                    let limit = now.saturating_add(self.grace.load(Relaxed));
+                    let _ = self.stop_limit.compare_exchange(0, limit, Relaxed, Relaxed);
+                }
+                State::Abandoned => first(&self.abandoned_at),
+                State::Stopped | State::Failed => first(&self.ended_at),
+                State::New | State::Restarting => {}
+            }
+        }
+    }
+
+    /// When `state` was entered; 0: never.
+    pub(crate) fn entered_at(&self, state: State) -> linux::Nanos {
+        match state {
+            State::Starting => &self.starting_at,
+            State::Running => &self.running_at,
+            State::Stopping => &self.stopping_at,
+            State::Abandoned => &self.abandoned_at,
+            State::Stopped | State::Failed => &self.ended_at,
+            State::New | State::Restarting => return 0,
+        }
+        .load(Relaxed)
+    }
+
+    /// The whole word: the incarnation's generation and [`Life`], for [`Slot::sleep`].
+    pub(crate) fn word(&self) -> u64 {
+        self.life.load(SeqCst)
+    }
+
+    /// Sleeps until the word, which was `seen`, changes in a way that `side` cares for, or `until`. May wake early.
+    /// Needs no reference: with another incarnation in the slot the word differs.
+    pub(crate) fn sleep(&self, seen: u64, side: Side, until: linux::Nanos) -> linux::Woke {
+        let life = Life(seen as u32);
+        let next = life.after(if side == Side::Host { Event::SleepHost } else { Event::SleepPod }).unwrap_or(life);
+        let announced = seen & !0xFFFF_FFFF | next.0 as u64;
+        if announced != seen && self.life.compare_exchange(seen, announced, SeqCst, SeqCst).is_err() {
+            return linux::Woke::Look;
+        }
+        // SAFETY: slots are never unmapped.
+        unsafe { linux::futex_wait(self.futex(), next.0, until, if side == Side::Host { HOST } else { POD }) }
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Copy)]
+pub(crate) struct Step {
+    pub(crate) before: Life,
+    pub(crate) after: Life,
+}
+
+impl Step {
+    pub(crate) fn entered(&self, state: State) -> bool {
+        self.before.state() != state && self.after.state() == state
+    }
+}
+
+/// Who sleeps on a pod's word: each side is woken only for what concerns it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Host,
+    Pod,
+}
+const HOST: u32 = 1;
+const POD: u32 = 2;
+
+/// A counted reference to a pod: while it lives the slot is not given to another.
+pub(crate) struct PodRef {
+    slot: &'static Slot,
+    generation: u32,
+}
+
+impl PodRef {
+    /// A new pod in a slot of its own. The result is the reference that its handle stands for.
+    pub(crate) fn new(world: &World, cell: Box<PodCell>, life: Life, grace: linux::Nanos) -> Result<PodRef> {
+        let region = ensure_region()?;
+        let index = world.take_slot()?;
+        let slot = region.slot(index);
+        let next = |last: u32| last.max(world.first_generation - 1) + 1;
+        let generation = next((slot.guard.load(Acquire) >> 32) as u32);
+        let incarnation = next(slot.incarnation_generation());
+        HIGHEST_GENERATION.fetch_max(generation.max(incarnation), AcqRel);
+        for time in [
+            &slot.stop_limit,
+            &slot.ready_limit,
+            &slot.starting_at,
+            &slot.running_at,
+            &slot.stopping_at,
+            &slot.abandoned_at,
+            &slot.ended_at,
+            &slot.seated_at,
+            &slot.heartbeat_at,
+        ] {
+            time.store(0, Relaxed);
+        }
+        slot.grace.store(grace, Relaxed);
+        slot.tid.store(0, Relaxed);
+        slot.seen.store(0, Relaxed);
+        slot.cell.store(Box::into_raw(cell), Release);
+        slot.life.store((incarnation as u64) << 32 | life.0 as u64, SeqCst);
+        slot.guard.store((generation as u64) << 32 | ALIVE | 1, SeqCst);
+        Ok(PodRef { slot, generation })
+    }
+
+    /// The pod of a handle. Lock-free and async-signal-safe.
+    pub(crate) fn of_handle(handle: u64) -> std::result::Result<PodRef, Status> {
+        let Some((index, generation)) = slot_parts(Kind::Pod, handle) else { return Err(Status::InvalidHandle) };
+        let Some(region) = region() else { return Err(Status::InvalidHandle) };
+        let slot = region.slot(index);
+        match slot.take(|guard| (guard >> 32) as u32 == generation && guard & ALIVE != 0) {
+            Some(pod) => Ok(pod),
+            None if inherited(generation) => Err(Status::Forked),
+            None => Err(Status::InvalidHandle),
+        }
+    }
+
+    /// The pod of a context, if that incarnation's context still is.
+    pub(crate) fn of_context(handle: u64) -> std::result::Result<PodRef, Status> {
+        let (index, generation) = slot_parts(Kind::Context, handle).ok_or(Status::InvalidHandle)?;
+        let slot = region().ok_or(Status::InvalidHandle)?.slot(index);
+        let pod = slot.take(|guard| guard & REFS != 0);
+        if let Some(pod) = pod
+            && pod.slot.incarnation_generation() == generation
+        {
+            return if pod.life().context_over() { Err(Status::InvalidState) } else { Ok(pod) };
+        }
+        if inherited(generation) {
+            return Err(Status::Forked);
+        }
+        // A generation that this slot has had belongs to an incarnation that is over; any other was never handed out.
+        let had = generation <= slot.incarnation_generation() && generation != 0;
+        Err(if had { Status::InvalidState } else { Status::InvalidHandle })
+    }
+
+    /// The pod of a handle that this process noted itself, dead or alive: only its numbers may be used.
+    pub(crate) fn of_role(handle: u64) -> Option<std::mem::ManuallyDrop<PodRef>> {
+        let (index, generation) = slot_parts(Kind::Pod, handle)?;
+        Some(std::mem::ManuallyDrop::new(PodRef { slot: region()?.slot(index), generation }))
+    }
+
+    /// The pod in a slot, whatever its handle's fate.
+    pub(crate) fn at(index: u32) -> Option<PodRef> {
+        region()?.slot(index).take(|guard| guard & REFS != 0)
+    }
+
+    pub(crate) fn handle(&self) -> u64 {
+        slot_handle(Kind::Pod, self.index(), self.generation)
+    }
+
+    pub(crate) fn context_handle(&self) -> u64 {
+        slot_handle(Kind::Context, self.index(), self.slot.incarnation_generation())
+    }
+
+    pub(crate) fn index(&self) -> u32 {
+        self.slot.index()
+    }
+
+    /// The slot, which outlives the reference; what it says then may be another pod's.
+    pub(crate) fn slot(&self) -> &'static Slot {
+        self.slot
+    }
+
+    /// Whether this process made the pod: false in the child of a fork, where the slot is wiped.
+    pub(crate) fn is_here(&self) -> bool {
+        (self.slot.guard.load(Acquire) >> 32) as u32 == self.generation
+    }
+
+    pub(crate) fn cell(&self) -> &'static PodCell {
+        // SAFETY: the box lives while there is a reference, and `self` is one. In the child of a fork nobody asks:
+        // handles are refused there and S stops at `is_here`. The lifetime is the slot's, the use this reference's.
+        unsafe { &*self.slot.cell.load(Acquire) }
+    }
+
+    /// Ends the handle: the reference it stood for is the result. False if it was dead already.
+    pub(crate) fn kill_handle(&self) -> bool {
+        let mut guard = self.slot.guard.load(SeqCst);
+        loop {
+            if (guard >> 32) as u32 != self.generation || guard & ALIVE == 0 {
+                return false;
+            }
+            match self.slot.guard.compare_exchange_weak(guard, (guard & !ALIVE) - 1, SeqCst, SeqCst) {
+                Ok(_) => return true, // `self` is a reference still, so the handle's was not the last
+                Err(now) => guard = now,
+            }
+        }
+    }
+
+    /// Hands the reference to somebody who was only given its index.
+    pub(crate) fn into_index(self) -> u32 {
+        let index = self.index();
+        std::mem::forget(self);
+        index
+    }
+
+    /// Takes back what `into_index` handed over.
+    ///
+    /// # Safety
+    /// `into_index` gave `index`, and this is called once for it.
+    pub(crate) unsafe fn from_index(index: u32) -> PodRef {
+        let slot = region().expect("there was a pod").slot(index);
+        PodRef { slot, generation: (slot.guard.load(Acquire) >> 32) as u32 }
+    }
+
+    /// Gives the reference back where nothing may be freed (a signal handler): the keeper does the rest.
+    pub(crate) fn release_later(self) {
+        let index = self.index();
+        if self.unref()
+            && let Some(region) = region()
+        {
+            region.bell.mark(index);
+            region.bell.ring(0);
+        }
+        std::mem::forget(self);
+    }
+
+    /// Takes a slot that was left by `release_later`, to free it.
+    pub(crate) fn left_behind(index: u32) -> Option<PodRef> {
+        let slot = region()?.slot(index);
+        if slot.cell.load(Acquire).is_null() {
+            return None;
+        }
+        let guard = slot.guard.load(SeqCst);
+        if guard & (ALIVE | REFS) != 0 || slot.guard.compare_exchange(guard, guard + 1, SeqCst, SeqCst).is_err() {
+            return None;
+        }
+        Some(PodRef { slot, generation: (guard >> 32) as u32 })
+    }
+
+    /// Drops the count; true: it was the last reference and the handle is dead.
+    fn unref(&self) -> bool {
+        let mut guard = self.slot.guard.load(SeqCst);
+        loop {
+            // In the child of a fork the slot was wiped, or is another's: nothing to give back.
+            if (guard >> 32) as u32 != self.generation || guard & REFS == 0 {
+                return false;
+            }
+            match self.slot.guard.compare_exchange_weak(guard, guard - 1, SeqCst, SeqCst) {
+                Ok(_) => return (guard - 1) & (ALIVE | REFS) == 0,
+                Err(now) => guard = now,
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn take(&'static self, fits: impl Fn(u64) -> bool) -> Option<PodRef> {
+        let mut guard = self.guard.load(SeqCst);
+        loop {
+            if !fits(guard) {
+                return None;
+            }
+            match self.guard.compare_exchange_weak(guard, guard + 1, SeqCst, SeqCst) {
+                Ok(_) => return Some(PodRef { slot: self, generation: (guard >> 32) as u32 }),
+                Err(now) => guard = now,
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for PodRef {
+    type Target = Slot;
+    fn deref(&self) -> &Slot {
+        self.slot
+    }
+}
+
+impl Clone for PodRef {
+    fn clone(&self) -> PodRef {
+        self.slot.guard.fetch_add(1, SeqCst);
+        PodRef { slot: self.slot, generation: self.generation }
+    }
+}
+
+impl Drop for PodRef {
+    fn drop(&mut self) {
+        if !self.unref() {
+            return;
+        }
+        let cell = self.slot.cell.swap(ptr::null_mut(), AcqRel);
+        if !cell.is_null() {
+            // SAFETY: nobody else has a reference, and nobody gets one: the handle is dead.
+            drop(unsafe { Box::from_raw(cell) });
+            if let Some(world) = World::existing() {
+                world.give_slot(self.slot.index(), self.generation.max(self.slot.incarnation_generation()));
+            }
+        }
+    }
+}
+
+/// Whether a handle of this generation is from before a fork: the world of this process begins above it.
+fn inherited(generation: u32) -> bool {
+    match World::existing() {
+        Some(world) => generation != 0 && generation < world.first_generation,
+        // A region without a world: forked, and nothing was made here since.
+        None => generation != 0 && generation <= highest_generation(),
+    }
+}
+
+/// What `podkeep_context_cancelled` tells: one load of the word, which says both whether a stop was asked for and
+/// whether the context still is.
+#[inline]
+pub(crate) fn context_cancelled(handle: u64) -> bool {
+    let (Some((index, generation)), Some(region)) = (slot_parts(Kind::Context, handle), region()) else { return true };
+    let word = region.slot(index).life.load(Acquire);
+    let cancelled = (word >> 32) as u32 != generation || word as u32 & CANCELLED_BITS != 0;
+    if cancelled {
+        note_seen(region.slot(index), word, generation);
+    }
+    cancelled
+}
+
+/// The way a kick learns that S knows. Only on the path that is taken once.
+#[cold]
+fn note_seen(slot: &Slot, word: u64, generation: u32) {
+    if (word >> 32) as u32 == generation && slot.seen.load(Relaxed) == 0 && crate::role::is_pod_thread(slot.index()) {
+        slot.seen.store(1, Relaxed);
+    }
+}
+
+/// A pointer-sized handle value as the ABI shows it.
+pub(crate) fn as_pointer<T>(handle: u64) -> *mut T {
+    ptr::without_provenance_mut::<c_void>(handle as usize).cast()
+}

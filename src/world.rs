@@ -1,0 +1,229 @@
+//! What one process has: made at first use, never destroyed, and made anew in the child of a fork.
+//!
+//! The pointer to it stands in memory that a fork wipes, so the child finds none and makes its own, with fresh locks:
+//! whatever a thread of the parent held at the moment of the fork is never touched there. Nothing runs at exit.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::crew::Crew;
+use crate::error::{Error, Result, Status};
+use crate::failure::Record;
+use crate::linux::ThreadAttr;
+use crate::log::Log;
+use crate::monitor::{Hub, Monitor};
+use crate::runtime::RuntimeCell;
+use crate::table::{self, Kind, SLOTS};
+
+/// What a handle other than a pod's or a context's stands for.
+#[derive(Clone)]
+pub(crate) enum Entry {
+    Runtime(Arc<RuntimeCell>),
+    Monitor(Arc<Monitor>),
+    /// One record of a chain; `owned` is the one its user frees.
+    Failure {
+        chain: Arc<Vec<Record>>,
+        at: usize,
+        owned: bool,
+    },
+}
+
+pub(crate) struct World {
+    /// Generations below this are from before a fork.
+    pub(crate) first_generation: u32,
+    first_id: u64,
+    slots: Mutex<Slots>,
+    entries: RwLock<HashMap<u64, Entry>>,
+    names: Mutex<HashSet<&'static CStr>>,
+    pub(crate) hub: Mutex<Hub>,
+    pub(crate) crew: Crew,
+    pub(crate) log: Log,
+    pub(crate) keeper_runs: Mutex<bool>,
+    /// For a pod with default options: made once.
+    pub(crate) default_attr: ThreadAttr,
+    /// After a shutdown: nothing new.
+    pub(crate) shut: AtomicBool,
+    /// Threads that were let go and have not come back.
+    pub(crate) abandoned: AtomicI32,
+}
+
+#[derive(Default)]
+struct Slots {
+    free: Vec<u32>,
+    /// Slots from here on were never used.
+    used: u32,
+}
+
+/// Numbers are never given twice, across forks too.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A lock that a panic elsewhere does not poison: what it guards is changed in steps that each leave it whole.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    /// This process's world, if it has one. Async-signal-safe.
+    pub(crate) fn existing() -> Option<&'static World> {
+        let world = table::region()?.world.load(Acquire);
+        // SAFETY: a world is never freed.
+        unsafe { world.as_ref() }
+    }
+
+    /// This process's world, made now if need be.
+    pub(crate) fn get() -> Result<&'static World> {
+        if let Some(world) = World::existing() {
+            return Ok(world);
+        }
+        let region = table::ensure_region()?;
+        let attr = ThreadAttr::new(0, 0)
+            .map_err(|e| Error::resources(format!("no thread attributes: {}", crate::linux::describe(e))))?;
+        let world = Box::into_raw(Box::new(World {
+            first_generation: table::highest_generation() + 1,
+            first_id: NEXT_ID.load(Acquire),
+            slots: Mutex::default(),
+            entries: RwLock::default(),
+            names: Mutex::default(),
+            hub: Mutex::default(),
+            crew: Crew::default(),
+            log: Log::default(),
+            keeper_runs: Mutex::new(false),
+            default_attr: attr,
+            shut: AtomicBool::new(false),
+            abandoned: AtomicI32::new(0),
+        }));
+        if region.world.compare_exchange(std::ptr::null_mut(), world, AcqRel, Acquire).is_err() {
+            // SAFETY: another thread was first; nobody has seen this one.
+            drop(unsafe { Box::from_raw(world) });
+        }
+        Ok(World::existing().expect("just set"))
+    }
+
+    /// Refuses what is new after a shutdown.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.shut.load(SeqCst) {
+            return Err(Error::state("podkeep_shutdown was called: this process takes no new runtimes, pods or logs"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_slot(&self) -> Result<u32> {
+        let mut slots = lock(&self.slots);
+        if let Some(index) = slots.free.pop() {
+            return Ok(index);
+        }
+        let full = || Error::resources(format!("the handle table is full: {SLOTS} pods in one process; free some"));
+        if slots.used as usize == SLOTS {
+            return Err(full());
+        }
+        // So that giving it back never needs memory.
+        let want = slots.used as usize + 1;
+        let more = want.saturating_sub(slots.free.capacity());
+        if more > 0 {
+            let length = slots.free.len();
+            slots.free.try_reserve(want.max(2 * length) - length).map_err(|_| no_memory("a pod's handle"))?;
+        }
+        slots.used += 1;
+        Ok(slots.used - 1)
+    }
+
+    /// A slot that nobody refers to any more. One whose generations are used up is left unused for ever.
+    pub(crate) fn give_slot(&self, index: u32, generation: u32) {
+        if generation != u32::MAX {
+            lock(&self.slots).free.push(index);
+        }
+    }
+
+    /// How many slots were ever used: where a walk over all pods ends.
+    pub(crate) fn slots_used(&self) -> u32 {
+        lock(&self.slots).used
+    }
+
+    /// Gives `entries` consecutive handles of `kind` and returns the first.
+    pub(crate) fn register(&self, kind: Kind, entries: impl ExactSizeIterator<Item = Entry>) -> Result<u64> {
+        let mut table = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        table.try_reserve(entries.len()).map_err(|_| no_memory("a handle"))?;
+        let first = NEXT_ID.fetch_add(entries.len() as u64, AcqRel);
+        for (n, entry) in entries.enumerate() {
+            table.insert(first + n as u64, entry);
+        }
+        Ok(table::id_handle(kind, first))
+    }
+
+    /// What a handle of `kind` stands for.
+    pub(crate) fn entry(&self, kind: Kind, handle: u64) -> Result<Entry> {
+        let id = table::handle_id(kind, handle).ok_or_else(|| not_a(kind, handle))?;
+        let found = self.entries.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        match found {
+            Some(entry) if entry.kind() == kind => Ok(entry),
+            _ => Err(self.no_entry(kind, handle, id)),
+        }
+    }
+
+    /// Ends a handle, and with it `count - 1` that follow it.
+    pub(crate) fn unregister(&self, kind: Kind, handle: u64, count: u64) -> Result<Entry> {
+        let id = table::handle_id(kind, handle).ok_or_else(|| not_a(kind, handle))?;
+        let mut table = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if table.get(&id).is_none_or(|entry| entry.kind() != kind) {
+            return Err(self.no_entry(kind, handle, id));
+        }
+        let mut rest: Vec<Entry> = (id + 1..id + count).filter_map(|id| table.remove(&id)).collect();
+        let entry = table.remove(&id);
+        drop(table);
+        rest.clear();
+        entry.ok_or_else(|| not_a(kind, handle))
+    }
+
+    fn no_entry(&self, kind: Kind, handle: u64, id: u64) -> Error {
+        if id != 0 && id < self.first_id { forked(kind) } else { not_a(kind, handle) }
+    }
+
+    /// A name that lives as long as the process; equal names share one place.
+    pub(crate) fn intern(&self, name: &CStr) -> Result<&'static CStr> {
+        let mut names = lock(&self.names);
+        if let Some(known) = names.get(name) {
+            return Ok(known);
+        }
+        names.try_reserve(1).map_err(|_| no_memory("a name"))?;
+        let kept: &'static CStr = Box::leak(name.to_owned().into_boxed_c_str());
+        names.insert(kept);
+        Ok(kept)
+    }
+}
+
+impl Entry {
+    fn kind(&self) -> Kind {
+        match self {
+            Entry::Runtime(_) => Kind::Runtime,
+            Entry::Monitor(_) => Kind::Monitor,
+            Entry::Failure { .. } => Kind::Failure,
+        }
+    }
+}
+
+pub(crate) fn no_memory(what: &str) -> Error {
+    Error::resources(format!("no memory for {what}"))
+}
+
+/// The refusal of a handle from before a fork.
+pub(crate) fn forked(kind: Kind) -> Error {
+    let kind = kind.name();
+    Error::new(
+        Status::Forked,
+        format!("this {kind} was made before a fork: it lives in the parent; make a new one here"),
+    )
+}
+
+/// The refusal of a value that is no live handle of `kind`.
+pub(crate) fn not_a(kind: Kind, handle: u64) -> Error {
+    let want = kind.name();
+    let sentence = match Kind::of(handle) {
+        _ if handle == 0 => format!("the {want} is NULL"),
+        Some(other) if other != kind => format!("{handle:#x} is not a {want}: it looks like a {}", other.name()),
+        Some(_) => format!("{handle:#x} is not a live {want}: it was freed, or never handed out"),
+        None => format!("{handle:#x} is not a {want}: no handle has such a value"),
+    };
+    Error::new(Status::InvalidHandle, sentence)
+}

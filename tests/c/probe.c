@@ -1,0 +1,216 @@
+/* probe.c: see probe.h. */
+#include "probe.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static probe *probes;
+
+/* --- Callbacks -------------------------------------------------------------------------------------------------------- */
+
+static void step_enter(probe *p, step *s, const char *word, podkeep_context *ctx) {
+  s->entered_at = tick();
+  s->tid = own_tid();
+  if (ctx != NULL) {
+    if (p->ctx == NULL) p->ctx = ctx;
+    s->saw_cancelled = podkeep_context_cancelled(ctx);
+    if (p->pod == NULL || podkeep_pod_state(p->pod, &s->saw_state) != PODKEEP_OK) s->saw_state = -1;
+  }
+  history_add(&p->called, word);
+  ADD(s->count, 1u);
+  event_set(&s->entered);
+  if (s->held) event_wait(&s->go);
+}
+
+static int32_t step_leave(step *s, int32_t result) {
+  s->result = result;
+  s->left_at = tick();
+  event_set(&s->left);
+  return result;
+}
+
+static int32_t on_init(podkeep_context *ctx, void *config, void **state) {
+  probe *p = config;
+  step_enter(p, &p->init, "init", ctx);
+  *state = p;
+  return step_leave(&p->init, p->init.does ? p->init.does(p, ctx) : p->init.returns);
+}
+
+static int32_t on_run(podkeep_context *ctx, void *state) {
+  probe *p = state;
+  step_enter(p, &p->run, "run", ctx);
+  if (p->run.does) return step_leave(&p->run, p->run.does(p, ctx));
+  if (!p->run.held) CHECK_OK(podkeep_context_wait(ctx, PODKEEP_FOREVER));
+  return step_leave(&p->run, p->run.returns);
+}
+
+static int32_t on_teardown(podkeep_context *ctx, void *state) {
+  probe *p = state;
+  step_enter(p, &p->teardown, "teardown", ctx);
+  return step_leave(&p->teardown, p->teardown.does ? p->teardown.does(p, ctx) : p->teardown.returns);
+}
+
+static void on_cancel(podkeep_context *ctx, void *state) {
+  probe *p = state;
+  step_enter(p, &p->hook, "cancel", ctx);
+  step_leave(&p->hook, p->hook.does ? p->hook.does(p, ctx) : 0);
+}
+
+static void on_drop(void *config) {
+  probe *p = config;
+  step_enter(p, &p->drop, "drop", NULL);
+  step_leave(&p->drop, p->drop.does ? p->drop.does(p, NULL) : 0);
+}
+
+int32_t does_return(probe *p, podkeep_context *ctx) {
+  (void)ctx;
+  return p->run.returns;
+}
+
+int32_t does_wait_for_hook(probe *p, podkeep_context *ctx) {
+  event_wait(&p->hook.left);
+  CHECK(podkeep_context_cancelled(ctx));
+  return p->run.returns;
+}
+
+int32_t does_exit(probe *p, podkeep_context *ctx) {
+  (void)p, (void)ctx;
+  pthread_exit(NULL);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------------------------- */
+
+probe *probe_new(const char *name) {
+  probe *p = world_alloc(sizeof *p);
+  podkeep_pod_options options = PODKEEP_POD_OPTIONS_INIT;
+  p->options = options;
+  p->options.grace_ms = slow_ms(5000);
+  /* The one place where the host of the pod under test is chosen. */
+  p->options.host = PODKEEP_HOST_THREAD;
+  snprintf(p->name, sizeof p->name, "%s", name);
+  p->fd = -1;
+  p->next = probes;
+  probes = p;
+  return p;
+}
+
+podkeep_runtime_spec probe_spec(probe *p) {
+  podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
+  spec.name = p->name;
+  spec.init = p->no_init ? NULL : on_init;
+  spec.run_forever = on_run;
+  spec.teardown = p->no_teardown ? NULL : on_teardown;
+  spec.cancel = p->no_hook ? NULL : on_cancel;
+  spec.config = p;
+  spec.drop = p->no_drop ? NULL : on_drop;
+  return spec;
+}
+
+void probe_make_runtime(probe *p) {
+  podkeep_runtime_spec spec = probe_spec(p);
+  CHECK_OK(podkeep_runtime_new(&spec, &p->runtime));
+}
+
+podkeep_pod *probe_make(probe *p) {
+  if (p->runtime == NULL) probe_make_runtime(p);
+  CHECK_OK(podkeep_pod_new(p->runtime, &p->options, &p->pod));
+  return p->pod;
+}
+
+podkeep_pod *probe_start(probe *p) {
+  if (p->pod == NULL) probe_make(p);
+  CHECK_OK(podkeep_pod_start(p->pod));
+  return p->pod;
+}
+
+podkeep_pod *probe_running(probe *p) {
+  probe_start(p);
+  CHECK_OK(podkeep_pod_wait_ready(p->pod, LIMIT_MS));
+  event_wait(&p->run.entered);
+  return p->pod;
+}
+
+void probe_free(probe *p) {
+  if (p->pod != NULL) CHECK_OK(podkeep_pod_free(p->pod));
+  if (p->runtime != NULL) CHECK_OK(podkeep_runtime_free(p->runtime));
+  p->pod = NULL;
+  p->runtime = NULL;
+  if (!p->no_drop) event_wait(&p->drop.left);
+}
+
+void probe_close(probe *p, podkeep_status want) {
+  CHECK_STATUS(podkeep_pod_close(p->pod), want);
+  probe_free(p);
+}
+
+void probes_check(void) {
+  for (probe *p = probes; p != NULL; p = p->next) {
+    if (p->runtime != NULL || p->pod != NULL) check_failed(__FILE__, __LINE__, "the case forgot to free \"%s\"", p->name);
+    const step *steps[] = {&p->init, &p->run, &p->teardown, &p->hook, &p->drop};
+    for (size_t i = 0; i < 5; i++)
+      if (steps[i]->count > 1) check_failed(__FILE__, __LINE__, "%s: a callback came twice: %s", p->name, history_text(&p->called));
+    bool init_succeeded = p->init.count == 1 && event_is_set(&p->init.left) && p->init.result == 0;
+    bool due = init_succeeded && !p->no_teardown;
+    if (!p->no_init && p->teardown.count != (due ? 1u : 0u) && !(p->s_may_die && p->teardown.count == 0))
+      check_failed(__FILE__, __LINE__, "L2: %s: teardown does not pair with init: %s", p->name, history_text(&p->called));
+    if (p->run.count == 1 && !p->no_init && !init_succeeded)
+      check_failed(__FILE__, __LINE__, "L1: %s: run without init: %s", p->name, history_text(&p->called));
+    if (p->hook.count == 1 && p->run.count == 0)
+      check_failed(__FILE__, __LINE__, "L9: %s: the hook came without run: %s", p->name, history_text(&p->called));
+    if (p->hook.count == 1 && p->teardown.count == 1 && p->hook.left_at > p->teardown.entered_at)
+      check_failed(__FILE__, __LINE__, "L9: %s: teardown came before the hook was over: %s", p->name, history_text(&p->called));
+  }
+}
+
+/* --- Failures --------------------------------------------------------------------------------------------------------- */
+
+podkeep_failure *failure_of(const char *file, int line, podkeep_pod *pod) {
+  podkeep_failure *f = NULL;
+  check_status(file, line, "podkeep_pod_failure", podkeep_pod_failure(pod, &f), PODKEEP_OK);
+  if (f == NULL) check_failed(file, line, "the pod has no failure");
+  return f;
+}
+
+void check_failure(const char *file, int line, const podkeep_failure *f, podkeep_phase phase, podkeep_kind kind, int32_t code,
+                   const char *message) {
+  if (f == NULL) check_failed(file, line, "no failure where one was expected");
+  const char *text = podkeep_failure_message(f);
+  if (podkeep_failure_phase(f) != phase || podkeep_failure_kind(f) != kind || podkeep_failure_code(f) != code)
+    check_failed(file, line, "the failure is phase %d kind %d code %d (\"%s\"), not phase %d kind %d code %d",
+                 podkeep_failure_phase(f), podkeep_failure_kind(f), podkeep_failure_code(f), text, phase, kind, code);
+  check_int(file, line, "the failure's incarnation", podkeep_failure_incarnation(f), 0);
+  if (message != NULL) check_str(file, line, "the failure's message", text, message);
+}
+
+/* --- Monitors --------------------------------------------------------------------------------------------------------- */
+
+const char *state_word(podkeep_state state) {
+  static const char *const words[] = {"NEW",        "STARTING", "RUNNING", "STOPPING",
+                                      "RESTARTING", "STOPPED",  "FAILED",  "ABANDONED"};
+  return state >= 0 && state <= 7 ? words[state] : "no state";
+}
+
+void check_state(const char *file, int line, podkeep_pod *pod, podkeep_state want) {
+  podkeep_state state = -1;
+  check_status(file, line, "podkeep_pod_state", podkeep_pod_state(pod, &state), PODKEEP_OK);
+  if (state != want) check_failed(file, line, "the pod is %s, not %s", state_word(state), state_word(want));
+}
+
+podkeep_monitor *watch(podkeep_pod *pod) {
+  podkeep_monitor *m = NULL;
+  CHECK_OK(podkeep_monitor_new(pod, &m));
+  return m;
+}
+
+podkeep_event next_event(const char *file, int line, podkeep_monitor *m) {
+  podkeep_event e = PODKEEP_EVENT_INIT;
+  check_status(file, line, "podkeep_monitor_next", podkeep_monitor_next(m, &e, LIMIT_MS), PODKEEP_OK);
+  return e;
+}
+
+void check_event(const char *file, int line, podkeep_monitor *m, podkeep_state from, podkeep_state to) {
+  podkeep_event e = next_event(file, line, m);
+  if (e.from != from || e.to != to || e.missed != 0)
+    check_failed(file, line, "the event is %s to %s with %u missed, not %s to %s", state_word(e.from), state_word(e.to),
+                 (unsigned)e.missed, state_word(from), state_word(to));
+}

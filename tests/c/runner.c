@@ -1,0 +1,275 @@
+/* runner.c: runs each case in a process of its own, with a limit, and shows the output of those that fail.
+ *
+ *   conformance [--list] [-j N] [PART...]     the cases whose name holds one of the parts; all without
+ *
+ * PODKEEP_TEST_SLOW=10             multiplies every limit and shrinks the racing loops
+ * PODKEEP_TEST_WRAP="valgrind -q"  is put in front of each case's process
+ * PODKEEP_TEST_JOBS=2              as -j: that many cases at a time
+ */
+#include "probe.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CASE_LIMIT_MS slow_ms(60000)
+#define MAX_CASES 1024
+#define MAX_JOBS 64
+
+static test_case *cases[MAX_CASES];
+static int case_count;
+
+void test_register(test_case *c) {
+  if (case_count < MAX_CASES) cases[case_count++] = c;
+}
+
+/* --- Inside the process of a case ------------------------------------------------------------------------------------- */
+
+static void quiet_log(int32_t level, const char *pod, const char *message, void *user_data) {
+  (void)level, (void)pod, (void)message, (void)user_data;
+}
+
+/* One whole life, with all that makes the library keep a thread or a descriptor: they belong to the measure. */
+static void warm_up(void) {
+  CHECK_OK(podkeep_set_log(quiet_log, 1, NULL, NULL));
+  probe *p = probe_new("warm-up");
+  podkeep_pod *pod = probe_make(p);
+  podkeep_monitor *m = watch(pod);
+  int fd = -1;
+  CHECK_OK(podkeep_monitor_fd(m, &fd));
+  probe_running(p);
+  CHECK(podkeep_context_fd(p->ctx) >= 0);
+  CHECK_OK(podkeep_monitor_free(m));
+  probe_close(p, PODKEEP_OK);
+  CHECK_OK(podkeep_set_log(NULL, 0, NULL, NULL));
+}
+
+static int run_case(const char *name) {
+  for (int i = 0; i < case_count; i++) {
+    if (strcmp(cases[i]->name, name) != 0) continue;
+    bool cold = (cases[i]->flags & CASE_COLD) != 0;
+    world_open(name);
+    if (!cold) warm_up();
+    world_baseline();
+    cases[i]->body();
+    probes_check();
+    world_close(cold);
+    return 0;
+  }
+  fprintf(stderr, "no case %s\n", name);
+  return 1;
+}
+
+/* --- The parent --------------------------------------------------------------------------------------------------------- */
+
+typedef struct job {
+  const test_case *c;
+  pid_t pid; /* 0: free */
+  int output;
+  int64_t started, limit;
+  bool over_limit;
+} job;
+
+static job jobs[MAX_JOBS];
+static int passed, failed;
+static sigset_t mask_before;
+
+static int start_job(job *j, const test_case *c) {
+  static FILE *kept[MAX_JOBS];
+  int slot = (int)(j - jobs);
+  if (kept[slot] != NULL) fclose(kept[slot]);
+  kept[slot] = tmpfile();
+  if (kept[slot] == NULL) return -1;
+  int output = fileno(kept[slot]);
+  char self[4096];
+  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+  if (n <= 0) return -1;
+  self[n] = '\0';
+
+  char wrap[2048];
+  const char *wanted = getenv("PODKEEP_TEST_WRAP");
+  snprintf(wrap, sizeof wrap, "%s", wanted ? wanted : "");
+  char *argv[68];
+  int argc = 0;
+  char *rest = NULL;
+  for (char *word = strtok_r(wrap, " ", &rest); word != NULL && argc < 64; word = strtok_r(NULL, " ", &rest)) argv[argc++] = word;
+  char option[] = "--case";
+  char name[256];
+  snprintf(name, sizeof name, "%s", c->name);
+  argv[argc++] = self;
+  argv[argc++] = option;
+  argv[argc++] = name;
+  argv[argc] = NULL;
+
+  fflush(NULL);
+  pid_t parent = getpid();
+  pid_t pid = fork();
+  if (pid < 0) return -1;
+  if (pid == 0) {
+    setpgid(0, 0); /* so that whatever a case leaves behind can be ended with it */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+    sigprocmask(SIG_SETMASK, &mask_before, NULL);
+    int nothing = open("/dev/null", O_RDONLY);
+    if (nothing < 0 || dup2(nothing, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0) _exit(1);
+    for (int fd = 3; fd < 64; fd++) close(fd);
+    execvp(argv[0], argv);
+    perror(argv[0]);
+    _exit(1);
+  }
+  setpgid(pid, pid);
+  j->c = c;
+  j->pid = pid;
+  j->output = output;
+  j->started = now_ms();
+  j->limit = j->started + CASE_LIMIT_MS;
+  j->over_limit = false;
+  return 0;
+}
+
+static void print_line_of(const char *path) {
+  char text[256];
+  FILE *f = fopen(path, "r");
+  size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+  if (f) fclose(f);
+  text[n] = '\0';
+  text[strcspn(text, "\n")] = '\0';
+  printf(" %s", n ? text : "-");
+}
+
+/* Where each thread of a case that hangs is: name, wait channel, system call. */
+static void print_threads(pid_t pid) {
+  char path[300];
+  snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+  DIR *d = opendir(path);
+  for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+    static const char *const files[] = {"comm", "wchan", "syscall"};
+    if (e->d_name[0] == '.') continue;
+    printf("    thread %s", e->d_name);
+    for (int i = 0; i < 3; i++) {
+      snprintf(path, sizeof path, "/proc/%d/task/%s/%s", (int)pid, e->d_name, files[i]);
+      print_line_of(path);
+    }
+    printf("\n");
+  }
+  if (d != NULL) closedir(d);
+}
+
+static void print_output(int fd) {
+  char block[4096];
+  ssize_t n;
+  off_t at = 0;
+  bool line_start = true;
+  while ((n = pread(fd, block, sizeof block, at)) > 0) {
+    at += n;
+    for (ssize_t i = 0; i < n; i++) {
+      if (line_start) fputs("    ", stdout);
+      putchar(block[i]);
+      line_start = block[i] == '\n';
+    }
+  }
+  if (!line_start) putchar('\n');
+}
+
+static void end_job(job *j, int status) {
+  bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0 && !j->over_limit;
+  printf("%s %s (%lld ms)\n", good ? "ok  " : "FAIL", j->c->name, (long long)(now_ms() - j->started));
+  if (!good) {
+    if (j->over_limit) printf("    over its limit of %lld ms\n", (long long)CASE_LIMIT_MS);
+    else if (WIFSIGNALED(status)) printf("    ended by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    print_output(j->output);
+  }
+  j->pid = 0;
+  good ? passed++ : failed++;
+  fflush(stdout);
+}
+
+/* Waits until a child ends or the next limit is due, and takes note of both. */
+static void wait_jobs(int n) {
+  int64_t next = INT64_MAX;
+  for (int i = 0; i < n; i++)
+    if (jobs[i].pid != 0 && !jobs[i].over_limit && jobs[i].limit < next) next = jobs[i].limit;
+  int64_t left = next == INT64_MAX ? 1000 : next - now_ms();
+  if (left < 1) left = 1;
+  struct timespec t = {left / 1000, (left % 1000) * 1000000};
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  sigtimedwait(&child, NULL, &t);
+  for (int i = 0; i < n; i++) {
+    job *j = &jobs[i];
+    int status;
+    if (j->pid == 0) continue;
+    siginfo_t info = {0};
+    if (waitid(P_PID, (id_t)j->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == j->pid) {
+      kill(-j->pid, SIGKILL); /* what a bad case may have left in its group, while the group's number is still ours */
+      if (waitpid(j->pid, &status, 0) == j->pid) end_job(j, status);
+    } else if (!j->over_limit && now_ms() >= j->limit) {
+      j->over_limit = true;
+      printf("hang %s\n", j->c->name);
+      print_threads(j->pid);
+      kill(-j->pid, SIGKILL);
+    }
+  }
+}
+
+static int by_name(const void *a, const void *b) {
+  return strcmp((*(test_case *const *)a)->name, (*(test_case *const *)b)->name);
+}
+
+static bool is_wanted(const test_case *c, int parts, char **part) {
+  for (int i = 0; i < parts; i++)
+    if (strstr(c->name, part[i]) != NULL) return true;
+  return parts == 0;
+}
+
+int main(int argc, char **argv) {
+  if (argc == 3 && strcmp(argv[1], "--case") == 0) return run_case(argv[2]);
+  qsort(cases, (size_t)case_count, sizeof cases[0], by_name);
+  bool list = false;
+  const char *wanted_jobs = getenv("PODKEEP_TEST_JOBS");
+  int parallel = wanted_jobs ? atoi(wanted_jobs) : 2;
+  int first = 1;
+  for (; first < argc && argv[first][0] == '-'; first++) {
+    if (strcmp(argv[first], "--list") == 0) list = true;
+    else if (strcmp(argv[first], "-j") == 0 && first + 1 < argc) parallel = atoi(argv[++first]);
+    else return fprintf(stderr, "usage: %s [--list] [-j N] [PART...]\n", argv[0]), 2;
+  }
+  if (parallel < 1) parallel = 1;
+  if (parallel > MAX_JOBS) parallel = MAX_JOBS;
+
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &child, &mask_before);
+  int running = 0, next = 0;
+  for (;;) {
+    running = 0;
+    for (int i = 0; i < parallel; i++) {
+      while (jobs[i].pid == 0 && next < case_count) {
+        const test_case *c = cases[next++];
+        if (!is_wanted(c, argc - first, argv + first)) continue;
+        if (list) {
+          puts(c->name);
+        } else if (start_job(&jobs[i], c) != 0) {
+          printf("FAIL %s: it could not be started: %s\n", c->name, strerror(errno));
+          failed++;
+        }
+      }
+      if (jobs[i].pid != 0) running++;
+    }
+    if (running == 0) break;
+    wait_jobs(parallel);
+  }
+  if (list) return 0;
+  printf("%d passed, %d failed\n", passed, failed);
+  return failed != 0 || passed == 0;
+}

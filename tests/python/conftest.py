@@ -1,0 +1,150 @@
+"""What the tests share: a world that must be clean after each of them, and programs run in an interpreter of their own."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import podkeep
+from podkeep import _kept
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PROGRAMS = HERE / "programs"
+#: A safety net, not a measurement.
+LIMIT = 60.0
+
+
+def until(true, limit=LIMIT, what="it"):
+    """Looks again and again: for what has no event to wait for."""
+    end = time.monotonic() + limit
+    while not true():
+        assert time.monotonic() < end, f"{what} did not come true in {limit} s"
+        time.sleep(0.002)
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def warm():
+    """The library's lasting threads and descriptors are there before the first test counts."""
+    with podkeep.Pod(Idle) as pod, podkeep.Monitor(pod) as monitor:
+        monitor.fileno()
+
+
+@pytest.fixture(autouse=True)
+def clean_world(warm):
+    before = descriptors()
+    yield
+    gc.collect()
+
+    def clean():
+        _kept.home.sweep()
+        return not _kept.home.table and descriptors() <= before
+
+    end = time.monotonic() + LIMIT
+    while not clean():
+        assert time.monotonic() < end, f"left: {_kept.home.table} and {descriptors() - before} descriptors"
+        gc.collect()
+        time.sleep(0.01)
+
+
+class Idle(podkeep.Runtime):
+    """Does nothing until it is cancelled."""
+
+    def run_forever(self, ctx):
+        ctx.wait()
+
+
+@pytest.fixture
+def idle():
+    return Idle
+
+
+class Ran:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def lines(self):
+        return self.out.splitlines()
+
+
+class Program:
+    """A program of its own; always ended when the test is over."""
+
+    def __init__(self, path, *arguments, **variables):
+        env = dict(os.environ, PYTHONFAULTHANDLER="1", PYTHONUNBUFFERED="1", **variables)
+        env.pop("PYTHONHASHSEED", None)
+        self.child = subprocess.Popen(
+            [sys.executable, str(path), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+            cwd=str(HERE),
+            # Ctrl-C for the tests is not for it, nor the other way round.
+            start_new_session=True,
+        )
+
+    def line(self):
+        return self.child.stdout.readline().rstrip("\n")
+
+    def interrupt(self):
+        self.child.send_signal(signal.SIGINT)
+
+    def end(self, limit=LIMIT):
+        out, err = self.child.communicate(timeout=limit)
+        return Ran(self.child.returncode, out, err)
+
+    def kill(self):
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.communicate()
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Runs a program: a name in programs/, or its text."""
+    made = []
+
+    def start(source, *arguments, **variables):
+        path = PROGRAMS / source
+        if "\n" in source:
+            path = tmp_path / f"program{len(made)}.py"
+            path.write_text(source)
+        made.append(Program(path, *arguments, **variables))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.kill()
+
+
+# --- for run.py: what was counted, in a file ------------------------------------------------------------------------
+
+_counts = {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" or report.outcome != "passed":
+        _counts["failed" if report.failed else report.outcome] += 1
+
+
+def pytest_sessionfinish(session, exitstatus):
+    path = os.environ.get("PODKEEP_TEST_COUNTS")
+    if path:
+        if not session.testscollected or session.testsfailed < 0:
+            _counts["failed"] += 1
+        Path(path).write_text(json.dumps(_counts))
