@@ -10,14 +10,13 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::Ordering::*;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::failure::Kind;
 use crate::host::thread::note_hook_end;
 use crate::lifecycle::{Event, Phase};
-use crate::linux;
+use crate::linux::{self, Nanos};
 use crate::role;
 use crate::runtime::RuntimeCell;
 use crate::table::PodRef;
@@ -35,6 +34,16 @@ struct CrewState {
     threads: u32,
     /// One for each pod that has a hook and an S. Never more than `threads`.
     reserved: u32,
+    /// When the crew was last needed.
+    busy_at: Nanos,
+    /// One idle thread waits with a limit, to see whether there are too many; the others wait without.
+    watched: bool,
+}
+
+impl CrewState {
+    fn surplus(&self) -> bool {
+        self.threads > self.reserved
+    }
 }
 
 enum Job {
@@ -43,8 +52,8 @@ enum Job {
     Release(Arc<RuntimeCell>),
 }
 
-/// How long a thread that is not reserved waits for work.
-const IDLE: Duration = Duration::from_secs(1);
+/// How long threads that are not reserved are kept after the crew was last needed: who uses hooks now will soon again.
+const IDLE: Nanos = 1_000_000_000;
 
 impl Crew {
     /// Makes sure that one more pod has a thread for its hook.
@@ -61,12 +70,18 @@ impl Crew {
             state.threads += 1;
         }
         state.reserved += 1;
+        state.busy_at = linux::now();
         Ok(())
     }
 
     /// A pod with a hook has ended.
     pub(crate) fn give_back(&self) {
-        lock(&self.state).reserved -= 1;
+        let mut state = lock(&self.state);
+        state.reserved -= 1;
+        state.busy_at = linux::now();
+        if !state.watched {
+            self.work.notify_one(); // somebody shall count the second
+        }
     }
 
     /// Has the hook of `pod` called. There is a thread for it.
@@ -91,12 +106,22 @@ impl Crew {
             if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
             }
-            let (back, waited) = self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
-            state = back;
-            if waited.timed_out() && state.jobs.is_empty() && state.threads > state.reserved {
+            if !state.surplus() || state.watched {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let until = state.busy_at + IDLE;
+            if linux::now() >= until {
                 state.threads -= 1;
+                if state.surplus() {
+                    self.work.notify_one();
+                }
                 return None;
             }
+            state.watched = true;
+            let left = linux::until(until).unwrap_or_default();
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.watched = false;
         }
     }
 }

@@ -14,6 +14,7 @@ struct Own : std::runtime_error {
 struct Thrower : podkeep::Runtime {
   static inline std::atomic<int> torn{0}, destroyed{0};
   std::string where;
+  check::Event hooked;  // the hook is begun only while run_forever has not returned
   explicit Thrower(std::string given) : where(std::move(given)) {
     if (where == "init") throw Own(1);
   }
@@ -21,8 +22,10 @@ struct Thrower : podkeep::Runtime {
   void run_forever(podkeep::Context &context) override {
     if (check::contains(where, "run")) throw Own(3);
     context.wait();
+    REQUIRE(hooked.wait());
   }
   void cancel() override {
+    hooked.set();
     if (check::contains(where, "cancel")) throw Own(4);
   }
   void teardown() override {
@@ -245,9 +248,13 @@ CASE(fail_without_an_exception) {
 CASE(fail_in_the_hook_counts_by_itself) {
   struct Hook : podkeep::Runtime {
     podkeep::Context context;
+    check::Event hooked;
     explicit Hook(podkeep::Context &given) : context(given) {}
-    void run_forever(podkeep::Context &) override { context.wait(); }
-    void cancel() override { context.fail(8, "could not unblock"); }
+    void run_forever(podkeep::Context &) override { REQUIRE(hooked.wait()); }
+    void cancel() override {
+      context.fail(8, "could not unblock");
+      hooked.set();
+    }
   };
   podkeep::Pod pod = podkeep::Pod::make<Hook>({});
   pod.start().wait_ready();
@@ -307,8 +314,7 @@ CASE(errors_are_system_errors) {
   static_assert(std::is_nothrow_copy_constructible_v<podkeep::Error>);
 
   const podkeep::Failure failure = *pod.failure();
-  REQUIRE(failure.describe() == "pod 'function' failed in run: returned (4)" ||
-          check::contains(failure.describe(), "pod 'function' failed in run: returned (4): "));
+  REQUIRE(failure.describe() == "pod \"function\" failed in run (returned, code 4): " + failure.message);
 }
 
 CASE(a_failure_outlives_its_pod) {

@@ -171,7 +171,12 @@ CASE(shape_default_names) {
   REQUIRE(podkeep::Pod::make<names::Plain>({}).name() == "Plain");
   REQUIRE(podkeep::Pod::make<names::Templated<std::vector<int>>>({}).name() == "Templated");
   REQUIRE(podkeep::Pod(names::Functor()).name() == "Functor");
+  struct Local : names::Plain {};
+  REQUIRE(podkeep::Pod::make<Local>({}).name() == "Local");
+  REQUIRE(podkeep::Pod::make<Web>({}, 1).name() == "Web");  // of an unnamed namespace
   REQUIRE(podkeep::Pod([] {}).name() == "function");
+  REQUIRE(podkeep::Pod([text = std::string()](podkeep::Context &) { (void)text; }).name() == "function");
+  REQUIRE(podkeep::Pod(std::function<void(podkeep::Context &)>([](podkeep::Context &) {})).name() == "function");
   REQUIRE(podkeep::Pod(static_cast<void (*)()>([] {})).name() == "function");
 }
 

@@ -91,8 +91,10 @@ int child_code(pid_t pid, int limit_ms) {
     if (ready < 0 && errno != EINTR) break;
   }
   if (fd < 0) { /* no descriptor to be had for the wait: poll, still by this one child's id */
-    while (now_ms() < end && waitpid(pid, &status, WNOHANG) == 0) nap();
-    if (now_ms() < end) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    pid_t got = 0;
+    while (now_ms() < end && (got = waitpid(pid, &status, WNOHANG)) == 0) nap();
+    if (got < 0) return -2;
+    if (got > 0) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   } else {
     close(fd);
   }

@@ -58,7 +58,8 @@ int under_tool(void);   /* valgrind or a sanitizer watches: address space and sp
   } while (0)
 void nap(void); /* a millisecond */
 
-/* Waits for a child of this case and gives its exit code, or 128 + the signal, or -1 after `limit_ms` (then killed). */
+/* Waits for a child of this case and gives its exit code, or 128 + the signal, or -1 after `limit_ms` (then killed), or
+ * -2: no such child. */
 int child_code(pid_t pid, int limit_ms);
 /* Runs f in a forked child and gives the same. */
 int in_child(void (*f)(void *), void *argument, int limit_ms);

@@ -215,13 +215,15 @@ static void amid_child(void *world) {
 }
 static void fork_amid_the_work_of_other_threads(void) {
   struct world w;
+  podkeep_runtime *passed;
   void *threads[3];
   int i, n = fewer(200);
   home = getpid();
   world_make(&w);
+  passed = make_runtime("passed", NULL);
   threads[0] = start_thread(churn, NULL);
   threads[1] = start_thread(churn, NULL);
-  threads[2] = start_thread(pass_handles, w.runtime);
+  threads[2] = start_thread(pass_handles, passed);
   for (i = 0; i < n; i++) EQ(in_child(amid_child, &w, slow(20000)), 0);
   STORE(over, 1);
   for (i = 0; i < 3; i++) join_thread(threads[i]);
@@ -266,7 +268,7 @@ static void the_parent_is_undisturbed(void) {
 
 enum where { IN_INIT, IN_RUN, IN_TEARDOWN, IN_HOOK };
 static enum where where;
-static int child_returns, forked_once;
+static int child_returns, forked_once, hook_done;
 static int told[2]; /* the child's last word: what it called after the fork */
 static pid_t forked;
 static void in_callback(podkeep_context *ctx, enum where here) {
@@ -288,7 +290,9 @@ static int32_t in_init(podkeep_context *ctx, void *config, void **state) {
 static int32_t in_run(podkeep_context *ctx, void *state) {
   (void)state;
   in_callback(ctx, IN_RUN);
-  return getpid() == home ? podkeep_context_wait(ctx, PODKEEP_FOREVER) : 0;
+  if (getpid() != home) return 0;
+  while (where == IN_HOOK && !LOAD(hook_done)) nap(); /* a hook comes only while this has not returned */
+  return podkeep_context_wait(ctx, PODKEEP_FOREVER);
 }
 static int32_t in_teardown(podkeep_context *ctx, void *state) {
   (void)state;
@@ -298,6 +302,7 @@ static int32_t in_teardown(podkeep_context *ctx, void *state) {
 static void in_hook(podkeep_context *ctx, void *state) {
   (void)state;
   in_callback(ctx, IN_HOOK);
+  if (getpid() == home) STORE(hook_done, 1);
 }
 static void fork_in(enum where place, int returns) {
   podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
@@ -308,7 +313,7 @@ static void fork_in(enum where place, int returns) {
   home = getpid();
   where = place;
   child_returns = returns;
-  forked_once = 0;
+  forked_once = hook_done = 0;
   CHECK(pipe(told) == 0);
   spec.name = "forking";
   spec.init = in_init;

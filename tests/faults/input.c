@@ -114,13 +114,14 @@ static void struct_size_of_the_spec(void) {
     longer.tail[size - sizeof spec - 1] = 1;
     longer.spec = good_spec();
     longer.spec.struct_size = size;
-    refused(&longer.spec, PODKEEP_ERR_INVALID_ARGUMENT, "struct_size", 1);
+    refused(&longer.spec, PODKEEP_ERR_INVALID_ARGUMENT, "spec", 1);
+    SAYS("byte");
   }
   memset(&longer, 0, sizeof longer);
   longer.spec = good_spec();
   longer.spec.struct_size = SIZE_MAX;
   longer.tail[0] = 1;
-  refused(&longer.spec, PODKEEP_ERR_INVALID_ARGUMENT, "struct_size", 1);
+  refused(&longer.spec, PODKEEP_ERR_INVALID_ARGUMENT, "spec", 1);
 }
 static void a_refused_spec_leaves_nothing(void) {
   int i, threads = count_threads(), descriptors = count_descriptors();

@@ -67,7 +67,7 @@ static void struct_size_of_the_options(void) {
     longer.tail[size - sizeof options - 1] = 0x80;
     pod = NULL;
     IS(podkeep_pod_new(runtime, &longer.options, &pod), PODKEEP_ERR_INVALID_ARGUMENT);
-    SAYS("struct_size");
+    SAYS("options"), SAYS("byte");
     CHECK(pod == NULL);
   }
   done();
@@ -279,8 +279,8 @@ static void args_of_a_pod(void) {
   refused(PODKEEP_ERR_INVALID_ARGUMENT, "args", NULL);
   for (i = 0; i < sizeof huge / sizeof huge[0]; i++) {
     options.args = bytes;
-    options.args_len = huge[i];
-    refused(PODKEEP_ERR_RESOURCES, "args_len", NULL);
+    options.args_len = huge[i]; /* no object is larger than half of what a size_t counts */
+    refused(huge[i] > PTRDIFF_MAX ? PODKEEP_ERR_INVALID_ARGUMENT : PODKEEP_ERR_RESOURCES, "args_len", NULL);
   }
   for (i = 0; i < 3; i++) {
     options.args = i == 2 ? NULL : bytes;

@@ -120,11 +120,17 @@ static void hook(podkeep_context *ctx, void *state) {
   ADD(hooks_run, 1);
   while (LOAD(hold_hooks)) nap();
 }
+static int32_t run_until_hooked(podkeep_context *ctx, void *state) { /* all hooks of the case, if it holds them */
+  int before = LOAD(hooks_run), want = LOAD(hold_hooks) ? LOAD(hold_hooks) : before + 1;
+  (void)state;
+  while (LOAD(hooks_run) < want) nap();
+  return podkeep_context_wait(ctx, PODKEEP_FOREVER);
+}
 static podkeep_runtime *hooked(void) {
   podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
   podkeep_runtime *runtime;
   spec.name = "hooked";
-  spec.run_forever = run_until_cancelled;
+  spec.run_forever = run_until_hooked;
   spec.cancel = hook;
   IS(podkeep_runtime_new(&spec, &runtime), PODKEEP_OK);
   return runtime;
@@ -156,10 +162,10 @@ static void hooks_run_without_a_new_thread(void) {
   int i;
   become_nobody_in_particular();
   runtime = hooked();
+  STORE(hold_hooks, PODS);
   for (i = 0; i < PODS; i++) pods[i] = make_running(runtime);
   plain = make_running(make_runtime("plain", NULL));
   no_more_threads();
-  STORE(hold_hooks, 1);
   for (i = 0; i < PODS; i++) IS(podkeep_pod_cancel(pods[i]), PODKEEP_OK);
   UNTIL(LOAD(hooks_run) == PODS);
   IS(podkeep_pod_close(plain), PODKEEP_OK); /* nobody else is held up */

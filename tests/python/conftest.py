@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROGRAMS = HERE / "programs"
 #: A safety net, not a measurement.
-LIMIT = 60.0
+LIMIT = 30.0
 
 
 def until(true, limit=LIMIT, what="it"):
@@ -46,16 +46,16 @@ def warm():
 def clean_world(warm):
     before = descriptors()
     yield
-    gc.collect()
 
     def clean():
+        gc.collect()
+        _kept.home._sweep_at = 0
         _kept.home.sweep()
         return not _kept.home.table and descriptors() <= before
 
     end = time.monotonic() + LIMIT
     while not clean():
         assert time.monotonic() < end, f"left: {_kept.home.table} and {descriptors() - before} descriptors"
-        gc.collect()
         time.sleep(0.01)
 
 

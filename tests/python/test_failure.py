@@ -27,9 +27,11 @@ def failing(phase, error):
         def run_forever(self, ctx):
             if phase is Phase.RUN:
                 raise error
-            ctx.wait()
+            # The hook begins only while this has not returned.
+            assert hooked.wait(60)
 
         def cancel(self):
+            hooked.set()
             if phase is Phase.CANCEL:
                 raise error
 
@@ -39,6 +41,7 @@ def failing(phase, error):
                 raise error
 
     calls = []
+    hooked = threading.Event()
     Fails.calls = calls
     return Fails
 
@@ -48,7 +51,8 @@ def test_the_original_exception_is_the_cause_the_same_object(phase):
     error = Boom("no disk")
     runtime = failing(phase, error)
     pod = Pod(runtime, name="web").start(wait=False)
-    if phase is not Phase.INIT:
+    if phase in (Phase.CANCEL, Phase.TEARDOWN):
+        pod.wait_ready()
         pod.cancel()
     with pytest.raises(podkeep.PodFailed) as caught:
         pod.join()

@@ -256,15 +256,17 @@ def test_L11_waits_from_inside_are_refused_without_effect():
                     wait()
                 except podkeep.Error as error:
                     found.append((wait.__name__, error.status, ctx.cancelled))
-            self.said = found
-            ctx.wait()
+            # The hook begins only while this has not returned.
+            assert hooked.wait(60)
 
         def cancel(self):
             try:
                 pod.join()
             except podkeep.Error as error:
                 found.append(("hook", error.status, True))
+            hooked.set()
 
+    hooked = threading.Event()
     pod = Pod(Selfish)
     pod.start()
     until(lambda: len(found) == 4)

@@ -168,7 +168,7 @@ class Context {
         watch->source.request_stop();
       } else if (!watch->begin(fd())) {
 #if PODKEEP_CPP_EXCEPTIONS
-        throw Error(Status::Resources, "pod '" + std::string(name()) + "': no thread or descriptor to be had for a stop_token");
+        throw Error(Status::Resources, "pod \"" + std::string(name()) + "\": no thread or descriptor to be had for a stop_token");
 #else
         return {};
 #endif

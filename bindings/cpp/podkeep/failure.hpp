@@ -108,9 +108,9 @@ struct Failure {
   std::exception_ptr exception;
   std::shared_ptr<const Failure> secondary;  // the next failure of the same incarnation, in order of time
 
-  // "pod 'web' failed in run: exception (-1): std::runtime_error: port taken"
+  // pod "web" failed in run (exception, code -1): std::runtime_error: port taken
   std::string describe() const {
-    std::string text = "pod '" + pod_name + "' failed in " + to_string(phase) + ": " + to_string(kind) + " (" + std::to_string(code) + ")";
+    std::string text = "pod \"" + pod_name + "\" failed in " + to_string(phase) + " (" + to_string(kind) + ", code " + std::to_string(code) + ")";
     if (!message.empty()) text += ": " + message;
     return text;
   }

@@ -231,9 +231,10 @@ class Pod {
   }
 
   static constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
-  // -1 would be FOREVER on the C side; what is negative here is to be refused there.
+  // A negative time is to be refused by the C side; -1 would be FOREVER there.
   static std::int64_t limit_ms(std::chrono::milliseconds time, std::int64_t infinite) noexcept {
-    return detail::to_ms(time, infinite, -most);
+    const std::int64_t negative = time.count() == -1 ? -most : time.count();
+    return detail::to_ms(time, infinite, negative);
   }
 
   void refuse(podkeep_status status) { refuse(status, detail::last_sentence()); }

@@ -7,6 +7,7 @@
 
 #include <cxxabi.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <tuple>
@@ -23,7 +24,7 @@ PODKEEP_BEGIN_NAMESPACE_
 // the last reference to the recipe, on any thread.
 class Runtime {
  public:
-  virtual ~Runtime() = default;
+  virtual ~Runtime() = default;  // noexcept, and so are those of derived classes: what can fail belongs into teardown
   virtual void run_forever(Context &context) = 0;
   // Overridden: called at most once, on a thread of the library, beside run_forever, after a stop was asked for. It unblocks what cannot
   // poll, and may come before the loop inside has begun, so that what it does must stick. May be noexcept or not.
@@ -66,17 +67,25 @@ inline std::string to_utf8(std::string_view text) {
   return out;
 }
 
-// A pod's name when none is given: the class's own, without namespaces and template arguments; "function" for what has no name.
+// A pod's name when none is given: the class's own, without scopes and template arguments; "function" for what has no name.
 template <class T>
 std::string default_name() {
-  const std::string_view whole = __PRETTY_FUNCTION__;  // "... [with T = a::Web; ...]" or "... [T = a::Web]"
-  const std::size_t begin = whole.find("T = ");
-  if (begin == std::string_view::npos) return "function";
-  std::string_view type = whole.substr(begin + 4);
-  type = type.substr(0, type.find_first_of("<(;]{*&"));
-  const std::size_t scope = type.rfind("::");
-  if (scope != std::string_view::npos) type.remove_prefix(scope + 2);
-  return type.empty() ? "function" : std::string(type.substr(0, 255));
+  if (!std::is_class_v<T>) return "function";
+  const std::string_view whole = __PRETTY_FUNCTION__;  // "... [with T = f()::Web<int>; ...]" or "... [T = f()::Web<int>]"
+  const std::size_t found = whole.find("T = ");
+  if (found == std::string_view::npos) return "function";
+  std::size_t begin = found + 4, end = begin;
+  int depth = 0;
+  for (; end < whole.size(); ++end) {
+    const char at = whole[end];
+    if (depth == 0 && (at == ';' || at == ']')) break;
+    if (at == '<' || at == '(' || at == '{' || at == '[') ++depth;
+    if (at == '>' || at == ')' || at == '}' || at == ']') --depth;
+    if (depth == 0 && at == ':') begin = end + 1;
+  }
+  std::string_view name = whole.substr(begin, end - begin);
+  name = name.substr(0, std::min<std::size_t>(name.find_first_of("<({[ "), 255));
+  return name.empty() ? "function" : std::string(name);  // a lambda is "<lambda ...>" or "(lambda at ...)"
 }
 
 // The config of the C runtime: made by a Pod, deleted by the library's drop, exactly once.
@@ -225,7 +234,6 @@ struct OverridesCancel<T, std::void_t<decltype(&T::cancel)>>
 template <class T, class... Args>
 class ClassRecipe final : public Recipe {
   static_assert(std::is_base_of_v<Runtime, T>, "Pod::make<T>: T must derive from podkeep::Runtime");
-  static_assert(std::is_nothrow_destructible_v<T>, "Pod::make<T>: T's destructor must not throw; what can fail belongs into teardown");
   static constexpr bool plain = std::is_constructible_v<T, Args...>;
   static_assert(plain || std::is_constructible_v<T, Context &, Args...>,
                 "Pod::make<T>: T must be constructible from the arguments' copies as rvalues (std::ref for a reference), or from "

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ._pod import Pod
 
 
+# From this many pods on, those that have ended unseen are looked for.
+_SWEEP = 64
+
+
 class Kept:
     """One pod as the callbacks know it. It is in the table from before the library knows it until the library drops it.
 
@@ -46,14 +50,23 @@ class Kept:
             return None
         return State(found.value)
 
-    def free(self) -> None:
-        """Gives both handles back; of a pod that is final or NEW, so that the drop has come when this returns."""
-        pod, self.pod = self.pod, 0
+    def end(self) -> None:
+        """The pod is final: the library drops the table's entry now.
+
+        Not earlier, though a runtime may be freed at once: its drop would come at a time of its own, for an abandoned pod
+        perhaps when the interpreter is gone. Not later: the entry keeps the runtime's class and arguments, which may know
+        their Pod, from being collected.
+        """
         runtime, self.runtime = self.runtime, 0
-        if pod:
-            _abi.lib.podkeep_pod_free(pod)
         if runtime:
             _abi.lib.podkeep_runtime_free(runtime)
+
+    def free(self) -> None:
+        """Gives both handles back, of a pod that is final or NEW."""
+        pod, self.pod = self.pod, 0
+        if pod:
+            _abi.lib.podkeep_pod_free(pod)
+        self.end()
 
 
 class Home:
@@ -64,14 +77,14 @@ class Home:
         self.lock = threading.RLock()
         self.table: Dict[int, Kept] = {}
         self.numbers = itertools.count(1)
-        #: Pods whose Pod was forgotten while they ran. Their handles are kept, not freed: the runtime's drop must not
-        #: come at a time of its own, which may be when the interpreter is gone.
+        #: Pods whose Pod was forgotten while they ran: freed when they have ended.
         self.forgotten: List[Kept] = []
         #: For events: which Pod a handle is.
         self.pods: "weakref.WeakValueDictionary[int, Pod]" = weakref.WeakValueDictionary()
         #: From here on callbacks do nothing: podkeep was shut down, or the interpreter ends.
         self.closed = False
         self.exit_hooked = False
+        self._sweep_at = _SWEEP
 
     def find(self, number: Optional[int]) -> Optional[Kept]:
         if self.closed or number is None:
@@ -85,20 +98,24 @@ class Home:
                 self.table.pop(number, None)
 
     def sweep(self) -> None:
-        """Frees the forgotten pods that have ended by now."""
-        if not self.forgotten:
-            return
-        with self.lock:
-            looked, self.forgotten = self.forgotten, []
-        left = []
-        for kept in looked:
-            state = kept.state()
-            if state is None or state.final:
-                kept.free()
-            else:
-                left.append(kept)
-        with self.lock:
-            self.forgotten += left
+        """Sees to pods that have ended while nobody waited for them; called before a pod is made."""
+        if self.forgotten:
+            with self.lock:
+                looked, self.forgotten = self.forgotten, []
+            for kept in looked:
+                state = kept.state()
+                if state is None or state.final:
+                    kept.free()
+                else:
+                    with self.lock:
+                        self.forgotten.append(kept)
+        if len(self.table) >= self._sweep_at:
+            for kept in self.all():
+                state = kept.state()
+                if state is not None and state.final:
+                    kept.end()
+            # So that the looks stay in proportion to the pods made.
+            self._sweep_at = max(_SWEEP, 2 * len(self.table))
 
     def all(self) -> List[Kept]:
         with self.lock:

@@ -165,7 +165,7 @@ class Pod:
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Returns when it has ended cleanly; raises PodFailed, or PodTimeout when so many seconds have passed."""
-        self._outcome(_wait.wait(self._kept, _abi.lib.podkeep_pod_join, timeout))
+        self._outcome(_wait.wait(self._kept, _abi.lib.podkeep_pod_join, timeout), ended=True)
 
     def close(self) -> None:
         """Cancels it and waits until it has ended, within its grace; raises PodFailed, or PodTimeout when it is abandoned.
@@ -203,7 +203,7 @@ class Pod:
     async def joined(self, timeout: Optional[float] = None) -> None:
         """``join`` for asyncio."""
         self._refuse_own_thread()
-        self._outcome(await _wait.wait_async(self._kept, _abi.lib.podkeep_pod_join, timeout))
+        self._outcome(await _wait.wait_async(self._kept, _abi.lib.podkeep_pod_join, timeout), ended=True)
 
     async def closed(self) -> None:
         """``close`` for asyncio."""
@@ -248,7 +248,10 @@ class Pod:
         if threading.get_ident() in self._kept.threads:
             _errors.check(_abi.lib.podkeep_pod_close(self._kept.pod))
 
-    def _outcome(self, status: int) -> None:
+    def _outcome(self, status: int, ended: bool = False) -> None:
+        """Returns or raises what a wait's status says; ended: by OK and FAILED it says that the pod is final."""
+        if ended and status in (Status.OK, Status.FAILED):
+            self._kept.end()
         if status == Status.OK:
             return
         if status == Status.FAILED:

@@ -1,0 +1,100 @@
+// Names everything the header offers, so that the compilers look at all of it. Compiled by tests/cpp/run.sh, never run.
+#include <podkeep.hpp>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+struct All : podkeep::Runtime {
+  All(podkeep::Context &context, int, std::string) { context.fail(1, "x"); }
+  void run_forever(podkeep::Context &context) override {
+    (void)context.cancelled();
+    (void)context.wait(1s);
+    (void)context.wait(1.5s);
+    context.wait();
+    (void)context.fd();
+    (void)context.time_left();
+    (void)context.ready();
+    (void)context.heartbeat();
+    (void)context.extend(1min);
+    (void)context.status("x");
+    (void)context.incarnation();
+    (void)context.args();
+    (void)context.name();
+    (void)context.native_handle();
+#ifdef __cpp_lib_jthread
+    (void)context.stop_token();
+#endif
+  }
+  void cancel() noexcept override {}
+  void teardown() override {}
+};
+
+struct Nothing : podkeep::Runtime {
+  void run_forever(podkeep::Context &) override {}
+
+ private:
+  void cancel() override {}  // private is fine
+};
+
+}  // namespace
+
+int main() {
+  podkeep::Options options;
+  options.grace = podkeep::forever;
+#if __cplusplus >= 202002L
+  podkeep::Pod designated = podkeep::Pod::make<All>({.name = "web", .grace = 2s}, 8080, "text");
+#endif
+  podkeep::Pod pod = podkeep::Pod::make<All>(options, 8080, "text");
+  podkeep::Pod other = podkeep::Pod::make<Nothing>({});
+  podkeep::Pod lambda([](podkeep::Context &) {});
+  podkeep::Pod with_options(options, [] { return 0; });
+#ifdef __cpp_lib_jthread
+  podkeep::Pod token([](std::stop_token) {});
+#endif
+#if PODKEEP_CPP_EXCEPTIONS
+  pod.start().wait_ready(10s);
+  const podkeep::Error error(podkeep::Status::Failed, "x");
+  (void)error.status();
+  (void)error.failure();
+  (void)error.code();
+  (void)podkeep::Cancelled().what();
+  const std::uint32_t left = podkeep::shutdown(1s);
+#else
+  const podkeep::Status started = pod.start();
+  (void)started;
+  std::uint32_t left = 0;
+  (void)podkeep::shutdown(1s, &left);
+#endif
+  (void)left;
+  (void)pod.wait_ready();
+  (void)pod.wait_ready(1s);
+  (void)pod.join();
+  (void)pod.join(1.5s);
+  pod.cancel();
+  (void)pod.close();
+  (void)pod.state();
+  (void)pod.name();
+  (void)pod.id();
+  (void)pod.restarts();
+  (void)pod.native_handle();
+  if (const std::optional<podkeep::Failure> failure = pod.failure()) (void)failure->describe();
+  swap(pod, other);
+  pod = std::move(other);
+  pod = podkeep::Pod::adopt(pod.release());
+  podkeep::Monitor monitor(pod), all;
+  (void)monitor.fd();
+  (void)monitor.next();
+  if (const auto event = monitor.next(1s)) (void)to_string(event->to);
+  (void)monitor.ended();
+  (void)monitor.status();
+  (void)podkeep::last_error();
+  (void)podkeep::version();
+  (void)podkeep::abandoned();
+  (void)podkeep::set_log([](podkeep::Level, std::string_view, std::string_view) {}, podkeep::Level::Debug);
+  (void)podkeep::set_log(nullptr);
+  (void)podkeep::make_error_code(podkeep::Status::Ok);
+  (void)to_string(podkeep::Phase::Run);
+  (void)to_string(podkeep::Kind::Lost);
+  return to_string(podkeep::Status::Ok) == nullptr;
+}

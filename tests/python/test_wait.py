@@ -1,0 +1,235 @@
+"""Waits: Ctrl-C is answered, other threads run, descriptors come back, and without any it still works."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+import time
+
+import pytest
+from conftest import Idle, descriptors
+
+import podkeep
+from podkeep import Pod, State
+
+
+@podkeep.runtime
+def busy(ctx):
+    """Takes the GIL a thousand times a second."""
+    while not ctx.wait(0.001):
+        pass
+
+
+@pytest.fixture
+def unready():
+    """A pod that runs and never becomes ready, so that both waits last."""
+    pod = Pod(Idle, ready="notify").start(wait=False)
+    yield pod
+    pod.close()
+
+
+@pytest.fixture
+def interrupted():
+    """Calls a wait in this, the main, thread, and sends SIGINT a little later; returns how long the answer took."""
+
+    def run(wait, after):
+        sent = []
+
+        def send():
+            time.sleep(after)  # any moment will do; several are tried, in and around the system call
+            sent.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+        answered = time.monotonic()
+        sender.join()
+        return answered - sent[0]
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield run
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("name", ["join", "wait_ready"])
+def test_ctrl_c_is_answered_within_a_fifth_of_a_second(interrupted, unready, name, capsys):
+    others = [Pod(busy).start() for _ in range(3)]
+    took = [interrupted(getattr(unready, name), 0.02 + 0.017 * step) for step in range(12)]
+    for other in others:
+        other.close()
+    with capsys.disabled():
+        print(f" [Ctrl-C in {name} answered in at most {max(took) * 1000:.1f} ms]", end="")
+    assert max(took) < 0.2
+
+
+def test_ctrl_c_in_a_block_closes_the_pod(interrupted):
+    pods = []
+
+    def block():
+        with Pod(Idle) as pod:
+            pods.append(pod)
+            pod.join()
+
+    interrupted(block, 0.05)
+    assert pods[0].state is State.STOPPED
+
+
+def test_ctrl_c_while_entering_a_block_closes_the_pod(interrupted):
+    pod = Pod(Idle, ready="notify")
+
+    def block():
+        with pod:
+            raise AssertionError("entered")
+
+    interrupted(block, 0.05)
+    assert pod.state is State.STOPPED
+
+
+def test_ctrl_c_in_close_ends_the_wait_and_not_the_grace(interrupted):
+    go = threading.Event()
+
+    @podkeep.runtime
+    def slow(ctx):
+        assert go.wait(60)
+
+    pod = Pod(slow, grace=60).start()
+    assert interrupted(pod.close, 0.05) < 0.2
+    assert pod.state is State.STOPPING
+    go.set()
+    pod.join()
+
+
+def test_ctrl_c_in_a_monitor(interrupted, unready):
+    with podkeep.Monitor(unready) as monitor:
+        list(iter(lambda: monitor.next(timeout=0), None))
+        assert interrupted(monitor.next, 0.05) < 0.2
+
+
+def test_another_signals_handler_runs_and_the_wait_goes_on(unready):
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(time.monotonic()))
+    try:
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        begun = time.monotonic()
+        with pytest.raises(podkeep.PodTimeout):
+            unready.join(timeout=0.3)
+        assert time.monotonic() - begun >= 0.3 and len(heard) == 1 and heard[0] - begun < 0.3
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("name", ["join", "wait_ready"])
+def test_other_threads_run_meanwhile(unready, name):
+    counted = 0
+    stop = threading.Event()
+
+    def count():
+        nonlocal counted
+        while not stop.wait(0.001):
+            counted += 1
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    with pytest.raises(podkeep.PodTimeout):
+        getattr(unready, name)(timeout=0.5)
+    stop.set()
+    thread.join()
+    assert counted > 50
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0005, 0.001, 0.05])
+def test_a_timeout_is_no_earlier_and_says_why(unready, timeout):
+    begun = time.monotonic()
+    with pytest.raises(podkeep.PodTimeout) as caught:
+        unready.join(timeout=timeout)
+    assert time.monotonic() - begun >= timeout
+    assert "Idle" in str(caught.value) and "starting" in str(caught.value).lower()
+
+
+def test_a_wait_leaves_no_descriptor_behind(unready):
+    before = descriptors()
+    for _ in range(20):
+        with pytest.raises(podkeep.PodTimeout):
+            unready.join(timeout=0.005)
+    assert descriptors() == before
+
+
+def test_many_threads_wait_for_one_pod():
+    for _ in range(10):
+        pod = Pod(Idle).start()
+        done = []
+        threads = [threading.Thread(target=lambda: (pod.join(), done.append(1))) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        pod.cancel()
+        for thread in threads:
+            thread.join(60)
+        assert len(done) == 20
+
+
+def test_a_thread_that_waits_is_woken_at_once():
+    took = []
+    for _ in range(20):
+        pod = Pod(Idle).start()
+        woken = []
+
+        def wait():
+            pod.join()
+            woken.append(time.monotonic())
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        # Long enough that it sleeps on the descriptor.
+        time.sleep(0.01)
+        begun = time.monotonic()
+        pod.cancel()
+        thread.join()
+        took.append(woken[0] - begun)
+    assert sorted(took)[10] < 0.05
+
+
+def test_without_descriptors_to_be_had_waits_still_work(interrupted):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    go = threading.Event()
+
+    @podkeep.runtime
+    def waits(ctx):
+        assert ctx.wait(0.01) is False
+        go.wait(60)
+        ctx.ready()
+        ctx.wait()
+
+    pod = Pod(waits, ready="notify").start(wait=False)
+    try:
+        # Every number below is in use.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))
+        held = []
+        try:
+            while True:
+                held.append(os.dup(0))
+        except OSError:
+            pass
+        with pytest.raises(podkeep.PodTimeout):
+            pod.wait_ready(timeout=0.1)
+        assert interrupted(pod.join, 0.05) < 0.2
+        monitor = podkeep.Monitor(pod)
+        assert monitor.next(timeout=1).to is State.STARTING
+        with pytest.raises(podkeep.Error) as caught:
+            monitor.fileno()
+        assert caught.value.status is podkeep.Status.RESOURCES
+        go.set()
+        assert monitor.next(timeout=60).to is State.RUNNING
+        monitor.close()
+        pod.wait_ready()
+        threading.Timer(0.05, pod.cancel).start()
+        pod.join()
+        assert pod.state is State.STOPPED
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in held:
+            os.close(fd)
