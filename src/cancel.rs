@@ -11,6 +11,7 @@ use crate::lifecycle::{Event, Life, Seat, State};
 use crate::limit::Limit;
 use crate::linux::{self, Woke};
 use crate::pod::Cold;
+use crate::role;
 use crate::table::{self, PodRef, Side, Step};
 use crate::world::{World, lock};
 
@@ -37,7 +38,8 @@ pub(crate) fn alert(pod: &PodRef, step: Step, quiet: bool) {
         || quiet && changed && region.watchers.load(std::sync::atomic::Ordering::SeqCst) > 0
         || step.entered(State::Stopped) && !step.before.claimed();
     let limit = if stopping { pod.stop_limit.load(std::sync::atomic::Ordering::Relaxed) } else { linux::NEVER };
-    if urgent || limit != linux::NEVER {
+    // S may have been quicker: then there is no grace to keep.
+    if urgent || limit != linux::NEVER && !pod.life().state().is_final() {
         region.bell.mark(pod.index());
         region.bell.ring(if urgent { 0 } else { limit });
     }
@@ -54,6 +56,7 @@ pub(crate) fn wait(ctx: Context, limit: Limit) -> Result<()> {
             Limit::Until(at) => at,
             Limit::Forever => linux::NEVER,
         };
+        role::refuse_blocking("context_wait", None)?;
         // The reference is for this look only: a context may be over, and its slot another's, while we sleep; the
         // wake that ended it then finds us, and the loop sees that the generation has changed.
         let Ok(pod) = PodRef::of_context(ctx.handle()) else { continue };

@@ -49,7 +49,7 @@ impl Bell {
         if deadline < self.armed.load(SeqCst) {
             self.rings.fetch_add(1, SeqCst);
             if self.asleep.load(SeqCst) != 0 {
-                linux::futex_wake(self.rings.as_ptr(), u32::MAX);
+                linux::futex_wake(self.rings.as_ptr(), u32::MAX, 1);
             }
         }
     }
@@ -113,11 +113,12 @@ fn keep(world: &'static World, region: &Region, agenda: &mut Agenda) {
     // Whoever changes a pod from here on rings, unless its mark is seen below.
     bell.armed.store(NEVER, SeqCst);
     let rings = bell.rings.load(SeqCst);
-    bell.each_marked(|index| agenda.put(index, visit(world, index)));
-    while let Some(index) = agenda.take_due(linux::now()) {
-        agenda.put(index, visit(world, index));
+    bell.each_marked(|index| agenda.visit(world, index));
+    let now = linux::now();
+    while let Some(index) = agenda.take_due(now) {
+        agenda.visit(world, index);
     }
-    let next = agenda.next();
+    let next = agenda.next(now);
     bell.armed.store(next, SeqCst);
     bell.asleep.store(1, SeqCst);
     // SAFETY: the region is never unmapped.
@@ -222,9 +223,24 @@ fn expire(
 struct Agenda {
     by_time: BTreeSet<(Nanos, u32)>,
     times: HashMap<u32, Nanos>,
+    /// A limit of a pod that has ended before it; 0: none. To wake for it once, in vain, is cheaper than to be rung for by
+    /// every cancel that comes until then.
+    lapsed: Nanos,
 }
 
 impl Agenda {
+    fn visit(&mut self, world: &'static World, index: u32) {
+        let again = visit(world, index);
+        self.put(index, again);
+        if again == NEVER
+            && let Some(pod) = PodRef::at(index)
+        {
+            let limit = pod.stop_limit.load(Relaxed);
+            if limit != 0 && (self.lapsed == 0 || limit < self.lapsed) {
+                self.lapsed = limit;
+            }
+        }
+    }
     fn put(&mut self, index: u32, at: Nanos) {
         let before = if at == NEVER { self.times.remove(&index) } else { self.times.insert(index, at) };
         if let Some(before) = before {
@@ -242,7 +258,11 @@ impl Agenda {
         self.put(index, NEVER);
         Some(index)
     }
-    fn next(&self) -> Nanos {
-        self.by_time.first().map_or(NEVER, |&(at, _)| at)
+    fn next(&mut self, now: Nanos) -> Nanos {
+        let next = self.by_time.first().map_or(NEVER, |&(at, _)| at);
+        if self.lapsed <= now {
+            self.lapsed = 0;
+        }
+        if self.lapsed == 0 { next } else { next.min(self.lapsed) }
     }
 }

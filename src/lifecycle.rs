@@ -219,15 +219,22 @@ const REAPER: u32 = flag(23);
 const ATTEND: u32 = flag(24);
 const SLEEP_HOST: u32 = flag(25);
 const SLEEP_POD: u32 = flag(26);
+/// A second one sleeps on that side: waking one is not enough.
+const CROWD_HOST: u32 = flag(27);
+const CROWD_POD: u32 = flag(28);
+/// A kick wants to know when S has seen the cancel.
+const KICK: u32 = flag(29);
 
 /// The bits for which a context reads cancelled: what the ABI's one load tests.
 pub(crate) const CANCELLED_BITS: u32 = STOP | OVER;
+/// The bit for which a context that reads cancelled looks further.
+pub(crate) const KICK_BIT: u32 = KICK;
 
 impl Life {
     /// A pod that was just made.
-    pub(crate) fn new(notify: bool, has_hook: bool, attend: bool) -> Life {
+    pub(crate) fn new(notify: bool, has_hook: bool, kick: bool) -> Life {
         let mut bits = State::New as u32;
-        for (wanted, bit) in [(notify, NOTIFY), (has_hook, HAS_HOOK), (attend, ATTEND)] {
+        for (wanted, bit) in [(notify, NOTIFY), (has_hook, HAS_HOOK | ATTEND), (kick, KICK | ATTEND)] {
             if wanted {
                 bits |= bit;
             }
@@ -311,13 +318,21 @@ impl Life {
         mask
     }
 
-    /// Who has to be woken after this word became `next`: those outside, those inside.
-    pub(crate) fn wakes(self, next: Life) -> (bool, bool) {
+    /// Who has to be woken after this word became `next`: how many outside, how many inside.
+    pub(crate) fn wakes(self, next: Life) -> (Sleepers, Sleepers) {
         let changed = self.0 ^ next.0;
-        (
-            self.has(SLEEP_HOST) && changed & (STATE | FAILED | GONE) != 0,
-            self.has(SLEEP_POD) && changed & (STOP | OVER | HOOK_DONE) != 0,
-        )
+        let side = |matters: u32, sleep: u32, crowd: u32| match changed & matters != 0 && self.has(sleep) {
+            false => Sleepers::None,
+            true if self.has(crowd) => Sleepers::Many,
+            true => Sleepers::One,
+        };
+        (side(STATE | FAILED | GONE, SLEEP_HOST, CROWD_HOST), side(STOP | OVER | HOOK_DONE, SLEEP_POD, CROWD_POD))
+    }
+
+    /// The word once those who slept on it are woken.
+    pub(crate) fn woken(self, host: Sleepers, pod: Sleepers) -> Life {
+        let life = if host == Sleepers::None { self } else { self.without(SLEEP_HOST | CROWD_HOST) };
+        if pod == Sleepers::None { life } else { life.without(SLEEP_POD | CROWD_POD) }
     }
 
     fn with(self, bits: u32) -> Life {
@@ -360,6 +375,8 @@ impl Life {
             Event::Claim if state == New && !self.claimed() => self.with(CLAIMED),
             Event::Unclaim if state == New => self.without(CLAIMED),
             Event::Launch if state == New && self.claimed() => self.to(Starting),
+            // S may be faster than the one who starts it, and launches itself then.
+            Event::EnterInit if state == New && self.claimed() => self.to(Starting).seated(Seat::Init),
             Event::EnterInit if state == Starting && self.seat() == Seat::Nowhere => self.seated(Seat::Init),
             Event::Ready if state == Starting => match self.seat() {
                 // Said inside init: held until init succeeded.
@@ -408,18 +425,20 @@ impl Life {
             // Once S is gone it has left its thread to the reaper, for good.
             Event::ReapRelease if !self.gone() => self.without(REAPER),
             Event::Attend => self.with(ATTEND),
-            Event::SleepHost => self.with(SLEEP_HOST),
-            Event::SleepPod => self.with(SLEEP_POD),
+            Event::SleepHost => self.with(if self.has(SLEEP_HOST) { CROWD_HOST } else { SLEEP_HOST }),
+            Event::SleepPod => self.with(if self.has(SLEEP_POD) { CROWD_POD } else { SLEEP_POD }),
             _ => self,
         };
         (next != self).then_some(next)
     }
+}
 
-    /// The word once those who slept on it are woken.
-    pub(crate) fn woken(self, host: bool, pod: bool) -> Life {
-        let life = if host { self.without(SLEEP_HOST) } else { self };
-        if pod { life.without(SLEEP_POD) } else { life }
-    }
+/// Who sleeps on one side of the word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sleepers {
+    None,
+    One,
+    Many,
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: &Settings<'_>) -> Resul
         cold: Mutex::default(),
     };
     let has_hook = runtime.recipe.has_hook();
-    let life = Life::new(settings.notify, has_hook, has_hook || settings.kick_signal != 0);
+    let life = Life::new(settings.notify, has_hook, settings.kick_signal != 0);
     if !runtime.retain() {
         return Err(Error::new(Status::InvalidHandle, "the runtime was freed"));
     }

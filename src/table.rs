@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*}
 
 use crate::error::{Error, Result, Status};
 use crate::keeper::Bell;
-use crate::lifecycle::{CANCELLED_BITS, Event, Life, State};
+use crate::lifecycle::{CANCELLED_BITS, Event, KICK_BIT, Life, Sleepers, State};
 use crate::linux;
 use crate::pod::PodCell;
 use crate::world::World;
@@ -84,7 +84,7 @@ fn slot_parts(kind: Kind, handle: u64) -> Option<(u32, u32)> {
 const ALIVE: u64 = 1 << 31;
 const REFS: u64 = ALIVE - 1;
 
-/// The hot part of a pod, two cache lines. All of it is atomics: a late reader of an earlier owner sees numbers, never
+/// The hot part of a pod, two cache lines; what a cancel touches is in the first. All of it is atomics: a late reader of an earlier owner sees numbers, never
 /// a fault.
 #[repr(C, align(128))]
 pub(crate) struct Slot {
@@ -97,16 +97,16 @@ pub(crate) struct Slot {
     pub(crate) grace: AtomicU64,
     /// When STOPPING's grace is spent. 0: not stopping. The first to ask for a stop sets it.
     pub(crate) stop_limit: AtomicU64,
+    pub(crate) stopping_at: AtomicU64,
+    /// When S took its present seat.
+    pub(crate) seated_at: AtomicU64,
     /// When the ready timeout expires. 0: none.
     pub(crate) ready_limit: AtomicU64,
     /// Entry times by state, for the monitor's events and the sentences of L14.
     pub(crate) starting_at: AtomicU64,
     pub(crate) running_at: AtomicU64,
-    pub(crate) stopping_at: AtomicU64,
     pub(crate) abandoned_at: AtomicU64,
     pub(crate) ended_at: AtomicU64,
-    /// When S took its present seat.
-    pub(crate) seated_at: AtomicU64,
     pub(crate) heartbeat_at: AtomicU64,
     /// The kernel's id of S; 0: none.
     pub(crate) tid: AtomicI32,
@@ -197,13 +197,25 @@ impl Slot {
             let next = seen & !0xFFFF_FFFF | after.woken(host, pod).0 as u64;
             match self.life.compare_exchange_weak(seen, next, SeqCst, SeqCst) {
                 Ok(_) => {
-                    if host || pod {
-                        linux::futex_wake(self.futex(), if host { HOST } else { 0 } | if pod { POD } else { 0 });
-                    }
+                    self.wake(host, pod);
                     return Some(Step { before, after });
                 }
                 Err(now) => seen = now,
             }
+        }
+    }
+
+    /// Wakes as many as sleep there: the kernel walks past strangers to find more.
+    fn wake(&self, host: Sleepers, pod: Sleepers) {
+        let mask = |side: Sleepers, bit| if side == Sleepers::None { 0 } else { bit };
+        let mask = mask(host, HOST) | mask(pod, POD);
+        if mask != 0 {
+            let count = |side| match side {
+                Sleepers::None => 0,
+                Sleepers::One => 1,
+                Sleepers::Many => i32::MAX / 2,
+            };
+            linux::futex_wake(self.futex(), mask, count(host) + count(pod));
         }
     }
 
@@ -530,7 +542,7 @@ pub(crate) fn context_cancelled(handle: u64) -> bool {
     let (Some((index, generation)), Some(region)) = (slot_parts(Kind::Context, handle), region()) else { return true };
     let word = region.slot(index).life.load(Acquire);
     let cancelled = (word >> 32) as u32 != generation || word as u32 & CANCELLED_BITS != 0;
-    if cancelled {
+    if cancelled && word as u32 & KICK_BIT != 0 {
         note_seen(region.slot(index), word, generation);
     }
     cancelled

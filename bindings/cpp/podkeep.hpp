@@ -86,13 +86,8 @@ Checked set_log(F &&log, Level most = Level::Info) {
 #endif
       (*static_cast<Log *>(user_data))(static_cast<Level>(level), std::string_view(pod), std::string_view(message));
 #if PODKEEP_CPP_EXCEPTIONS
-    }
-#ifdef __GLIBCXX__
-    catch (const ::abi::__forced_unwind &) {
-      throw;
-    }
-#endif
-    catch (...) {
+    } catch (...) {
+      if (!std::current_exception()) throw;  // forced unwinding: see detail::Recipe::guard
     }
 #endif
   };

@@ -56,7 +56,6 @@ extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
 
 /// One incarnation. False: this is the child of a fork.
 fn live(pod: &PodRef) -> bool {
-    pod.advance(Event::Launch);
     if pod.advance(Event::EnterInit).is_none() {
         pod.advance(Event::End { failed: false }); // cancelled before
         return true;

@@ -7,7 +7,7 @@ namespace {
 
 // Counts the life of every copy of a config.
 struct Counted {
-  static inline std::atomic<int> alive{0}, moved_from{0};
+  static inline std::atomic<int> alive{0};
   bool full = true;
   Counted() { ++alive; }
   Counted(Counted &&other) noexcept {

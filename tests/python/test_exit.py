@@ -1,0 +1,166 @@
+"""The end of the interpreter with pods running: torn down, joined, its own exit code, no abort, no hang."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+
+def marks(path):
+    return path.read_bytes() if path.exists() else b""
+
+
+@pytest.mark.parametrize(
+    "how, code",
+    [
+        ("return", 0),
+        ("exit", 7),
+        ("raise", 1),
+        ("forget", 0),
+        ("daemon", 0),
+        ("monitor", 0),
+        ("log", 0),
+        ("in-thread", 0),
+        ("shutdown", 9),
+    ],
+)
+def test_ten_busy_pods_are_torn_down_and_the_code_is_the_programs(program, tmp_path, how, code):
+    ran = program("busy.py", how, tmp_path / "marks").end()
+    assert ran.code == code, ran.err
+    assert marks(tmp_path / "marks") == b"t" * 10
+    if how == "raise":
+        assert ran.err.splitlines()[-1] == "RuntimeError: end of the program"
+    else:
+        assert "Traceback" not in ran.err and "FATAL" not in ran.err, ran.err
+
+
+@pytest.mark.parametrize("how", ["interrupt", "interrupt-sleep"])
+def test_ctrl_c_ends_the_program_as_python_does(program, tmp_path, how):
+    running = program("busy.py", how, tmp_path / "marks")
+    assert running.line() == "up"
+    begun = time.monotonic()
+    running.interrupt()
+    ran = running.end()
+    assert ran.code == -signal.SIGINT, ran.err
+    assert ran.err.splitlines()[-1] == "KeyboardInterrupt"
+    assert marks(tmp_path / "marks") == b"t" * 10
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("how", ["spin", "sleep", "event", "naps", "print", "stubborn", "hook", "teardown"])
+def test_a_pod_that_ignores_the_cancel_neither_hangs_nor_crashes_the_exit(program, how):
+    begun = time.monotonic()
+    ran = program("deaf.py", how).end()
+    took = time.monotonic() - begun
+    assert ran.code == 5, (ran.code, ran.err)
+    assert "good torn down" in ran.lines
+    assert "pod 'Deaf' is still abandoned at the interpreter's exit" in ran.err
+    assert took < 10
+    # What Python code can be got out of, is: and its teardown runs.
+    if how in ("spin", "naps", "print"):
+        assert "torn down" in ran.lines
+
+
+def test_a_second_ctrl_c_ends_the_wait_at_the_exit(program):
+    running = program(
+        """
+import threading, podkeep
+class Slow(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+        print("stopping", flush=True)
+        threading.Event().wait(3600)
+pod = podkeep.Pod(Slow, grace=podkeep.FOREVER).start()
+"""
+    )
+    assert running.line() == "stopping"
+    time.sleep(0.1)  # into the wait; an earlier one would do as well
+    begun = time.monotonic()
+    running.interrupt()
+    ran = running.end()
+    assert time.monotonic() - begun < 5
+    assert ran.code == 0 and "is still stopping" in ran.err and "Traceback" not in ran.err
+
+
+def test_exit_waits_for_the_grace_and_not_longer(program):
+    ran = program(
+        """
+import os, time, podkeep
+class Slow(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+    def teardown(self):
+        time.sleep(0.5)
+        os.write(1, b"torn down\n")
+pods = [podkeep.Pod(Slow, grace=10).start() for _ in range(20)]
+print(time.monotonic(), flush=True)
+""",
+    )
+    ran = ran.end()
+    assert ran.lines[1:] == ["torn down"] * 20 and ran.code == 0
+
+
+def test_pods_made_in_an_atexit_handler_registered_before_or_after(program):
+    ran = program(
+        """
+import atexit, os, podkeep
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+    def teardown(self):
+        os.write(1, b"torn down\n")
+def late():
+    # Runs after podkeep's own handler: pods are refused by now.
+    try:
+        podkeep.Pod(Idle)
+    except podkeep.Error as error:
+        print(error.status, flush=True)
+def early():
+    global second
+    second = podkeep.Pod(Idle).start()
+atexit.register(late)
+first = podkeep.Pod(Idle).start()
+atexit.register(early)
+"""
+    ).end()
+    assert ran.code == 0, ran.err
+    assert ran.lines == ["torn down", "torn down", "invalid_state"]
+
+
+def test_objects_that_outlive_everything_are_silent(program):
+    ran = program(
+        """
+import sys, podkeep
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+class Cycle:
+    pass
+cycle = Cycle()
+cycle.self = cycle
+cycle.pod = podkeep.Pod(Idle).start()
+cycle.monitor = podkeep.Monitor(cycle.pod)
+cycle.never = podkeep.Pod(Idle)
+sys.modules["keeps"] = cycle
+""",
+        PYTHONWARNINGS="error",
+    ).end()
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+
+
+def test_an_async_runtime_at_the_exit(program):
+    ran = program(
+        """
+import asyncio, os, podkeep
+class Loop(podkeep.AsyncRuntime):
+    async def run_forever(self, ctx):
+        await asyncio.sleep(3600)
+    async def teardown(self):
+        await asyncio.sleep(0.01)
+        os.write(1, b"torn down\n")
+pods = [podkeep.Pod(Loop).start() for _ in range(5)]
+"""
+    ).end()
+    assert (ran.code, ran.lines, ran.err) == (0, ["torn down"] * 5, "")

@@ -1,0 +1,111 @@
+#!/bin/bash
+# Builds and runs every code example of README.md and docs/guide.md, as it stands there.
+#
+#   tests/readme/run.sh        against build/stage, or the tree that STAGE names; PYTHON, CC and CXX as in the Makefile
+#
+# The line before a fence of C, C++ or Python says what the example is; a fence without such a line fails:
+#
+#   <!-- test: program [expect=WORD] -->     a whole program: it must exit with 0 (and print WORD)
+#   <!-- test: runtime [kick=SIGNAL] [notify] [pkg=MODULE] -->
+#                                            C functions init, run_forever, cancel, teardown: harness.c keeps them in a pod
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+stage=${STAGE:-build/stage}
+stage=$(cd "$stage" 2>/dev/null && pwd) || { echo "no staged library: run 'make stage' first" >&2; exit 1; }
+out=build/readme
+rm -rf "$out" && mkdir -p "$out" || exit 1
+warnings='-O1 -g -Wall -Wextra -Wpedantic -Werror'
+link="-I$stage/include -L$stage/lib -lpodkeep -Wl,-rpath,$stage/lib -pthread"
+limit=${PODKEEP_TEST_LIMIT:-60} # seconds an example may take: a safety net
+
+# One file an example: NAME.EXT, and NAME.how with the words of its line.
+extract() {
+  awk -v out="$out" -v base="$2" '
+    /^```/ && inside { inside = 0; close(file); next }
+    /^```(c|cpp|python)$/ {
+      ext = substr($0, 4); if (ext == "python") ext = "py"
+      stem = sprintf("%s/%s-%03d", out, base, NR)
+      file = stem "." ext; inside = 1
+      print "" how > (stem ".how"); close(stem ".how")
+      how = ""; next
+    }
+    /^```/ { inside = 1; file = "/dev/null"; how = ""; next }
+    inside { print > file; next }
+    /^<!-- test: .* -->$/ { how = $0; sub(/^<!-- test: /, "", how); sub(/ -->$/, "", how); next }
+    /./ { how = "" }
+  ' "$1"
+}
+extract README.md readme
+extract docs/guide.md guide
+
+has() { grep -qE "^(static )?(int32_t|void) $2\(" "$1"; }
+
+build() { # EXAMPLE WORDS...: makes EXAMPLE.bin
+  local example=$1 kind=$2 more='' word behind=''
+  shift 2
+  for word; do
+    case $word in
+      kick=*) more="$more -DKICK_SIGNAL=${word#kick=}" ;;
+      notify) more="$more -DNOTIFY" ;;
+      pkg=*) more="$more $(pkg-config --cflags --libs "${word#pkg=}")" || return 1 ;;
+      expect=*) ;;
+      *) echo "unknown word in its test line: $word" >&2; return 1 ;;
+    esac
+  done
+  case $kind:$example in
+    program:*.c | runtime:*.c)
+      if [ "$kind" = runtime ]; then
+        behind=tests/readme/harness.c
+        has "$example" init && more="$more -DHAS_INIT"
+        has "$example" cancel && more="$more -DHAS_CANCEL"
+        has "$example" teardown && more="$more -DHAS_TEARDOWN"
+        { printf '#line 1 "%s"\n' "$example"; cat "$example"; printf '#line 1 "%s"\n' "$behind"; cat "$behind"; } >"$example.whole.c"
+      else
+        cp "$example" "$example.whole.c"
+      fi
+      # shellcheck disable=SC2086
+      ${CC:-cc} -std=c99 $warnings "$example.whole.c" $link $more -o "$example.bin" ;;
+    program:*.cpp)
+      # shellcheck disable=SC2086
+      ${CXX:-c++} -std=c++17 $warnings "$example" $link $more -o "$example.bin" ;;
+    program:*.py)
+      printf '#!/bin/sh\nexec env PODKEEP_LIBRARY=%s PYTHONPATH=bindings/python/src PYTHONDONTWRITEBYTECODE=1 %s %s\n' \
+        "$stage/lib/libpodkeep.so.0" "${PYTHON:-python3}" "$example" >"$example.bin"
+      chmod +x "$example.bin" ;;
+    *) echo "no way to run a \"$kind\" of this language" >&2; return 1 ;;
+  esac
+}
+
+passed=0 failed=0
+for example in "$out"/*.c "$out"/*.cpp "$out"/*.py; do
+  case $example in *\** | *.whole.c) continue ;; esac
+  read -r -a how <"${example%.*}.how"
+  name=$(basename "$example")
+  log=$example.log
+  if [ ${#how[@]} = 0 ]; then
+    echo "no test line stands before it" >"$log"
+  elif build "$example" "${how[@]}" >"$log" 2>&1; then
+    # What reads its standard input gets one empty line.
+    if printf '\n' | timeout -k 5 "$limit" "$example.bin" >>"$log" 2>&1; then
+      missing=
+      for word in "${how[@]}"; do
+        case $word in expect=*) grep -q -- "${word#expect=}" "$log" || missing="$missing ${word#expect=}" ;; esac
+      done
+      if [ -z "$missing" ]; then
+        echo "ok: $name (${how[*]})"
+        passed=$((passed + 1))
+        continue
+      fi
+      echo "it did not print:$missing" >>"$log"
+    else
+      echo "exit status $?" >>"$log"
+    fi
+  fi
+  echo "FAILED: $name (${how[*]-})"
+  sed 's/^/    /' "$log"
+  failed=$((failed + 1))
+done
+# Examples that nobody finds any more would pass.
+[ "$passed" -gt 0 ] || failed=$((failed + 1))
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
