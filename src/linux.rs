@@ -116,6 +116,15 @@ pub(crate) fn map_wiped_on_fork(len: usize) -> Result<*mut c_void, c_int> {
         unsafe { libc::munmap(base, len) };
         return Err(error);
     }
+    // LeakSanitizer does not look into mappings: in a program that is checked by it, it is told to.
+    // SAFETY: a function of this type, if the name is found at all.
+    unsafe {
+        let tell = libc::dlsym(libc::RTLD_DEFAULT, c"__lsan_register_root_region".as_ptr());
+        if !tell.is_null() {
+            let tell = std::mem::transmute::<*mut c_void, extern "C" fn(*const c_void, usize)>(tell);
+            tell(base, len);
+        }
+    }
     Ok(base)
 }
 

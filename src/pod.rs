@@ -50,6 +50,8 @@ pub(crate) struct PodCell {
     pub(crate) extend_max: Nanos,
     /// `None`: the world's default.
     pub(crate) attr: Option<ThreadAttr>,
+    /// As asked for; 0: the default. For sentences.
+    pub(crate) stack_size: usize,
     pub(crate) kick_signal: i32,
     pub(crate) args: Args,
     /// What `init` gave: for the hook, which runs on another thread.
@@ -111,7 +113,7 @@ impl Args {
         if len == 0 {
             return Ok(Args { at: NonNull::dangling(), len });
         }
-        let no_room = || Error::resources(format!("no memory for args of {len} bytes"));
+        let no_room = || Error::resources(format!("no memory for options.args: args_len is {len}"));
         let layout = Args::layout(len).ok_or_else(no_room)?;
         // SAFETY: the size is not zero; the copy fills the whole allocation.
         unsafe {
@@ -187,6 +189,7 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: &Settings<'_>) -> Resul
         ready_timeout: settings.ready_timeout,
         extend_max: settings.extend_max,
         attr,
+        stack_size: settings.stack_size,
         kick_signal: settings.kick_signal,
         args: Args::copy(settings.args)?,
         state: AtomicPtr::default(),

@@ -76,13 +76,16 @@ fn slot_handle(kind: Kind, index: u32, generation: u32) -> u64 {
 #[inline]
 fn slot_parts(kind: Kind, handle: u64) -> Option<(u32, u32)> {
     let generation = handle >> GENERATION_SHIFT;
-    let fits = handle & KIND_MASK == kind as u64 && generation <= u32::MAX as u64;
+    // Generations are 1 to u32::MAX: a slot that was never used shows 0.
+    let fits = handle & KIND_MASK == kind as u64 && generation.wrapping_sub(1) < u32::MAX as u64;
     fits.then_some(((handle >> KIND_BITS) as u32 & (SLOTS as u32 - 1), generation as u32))
 }
 
-/// The handle is alive (not yet freed). Below it: the references; above: the generation.
+/// The handle is alive (not yet freed). Above it: the generation; below: LEFT and the references.
 const ALIVE: u64 = 1 << 31;
-const REFS: u64 = ALIVE - 1;
+/// The last reference was given back where nothing may be freed: the keeper frees. Only set with no reference left.
+const LEFT: u64 = 1 << 30;
+const REFS: u64 = LEFT - 1;
 
 /// The hot part of a pod, two cache lines; what a cancel touches is in the first. All of it is atomics: a late reader of an earlier owner sees numbers, never
 /// a fault.
@@ -118,9 +121,9 @@ pub(crate) struct Slot {
 #[repr(C)]
 pub(crate) struct Region {
     pub(crate) world: AtomicPtr<World>,
-    pub(crate) bell: Bell,
     /// Monitors and a log: while there are any, the keeper hears of each stop at once.
     pub(crate) watchers: AtomicU32,
+    pub(crate) bell: Bell,
     slots: [Slot; SLOTS],
 }
 
@@ -443,7 +446,7 @@ impl PodRef {
     /// Gives the reference back where nothing may be freed (a signal handler): the keeper does the rest.
     pub(crate) fn release_later(self) {
         let index = self.index();
-        if self.unref()
+        if self.unref(LEFT)
             && let Some(region) = region()
         {
             region.bell.mark(index);
@@ -455,26 +458,26 @@ impl PodRef {
     /// Takes a slot that was left by `release_later`, to free it.
     pub(crate) fn left_behind(index: u32) -> Option<PodRef> {
         let slot = region()?.slot(index);
-        if slot.cell.load(Acquire).is_null() {
-            return None;
-        }
         let guard = slot.guard.load(SeqCst);
-        if guard & (ALIVE | REFS) != 0 || slot.guard.compare_exchange(guard, guard + 1, SeqCst, SeqCst).is_err() {
-            return None;
-        }
-        Some(PodRef { slot, generation: (guard >> 32) as u32 })
+        let taken = guard & LEFT != 0 && {
+            let mine = (guard & !LEFT) + 1;
+            slot.guard.compare_exchange(guard, mine, SeqCst, SeqCst).is_ok()
+        };
+        taken.then(|| PodRef { slot, generation: (guard >> 32) as u32 })
     }
 
-    /// Drops the count; true: it was the last reference and the handle is dead.
-    fn unref(&self) -> bool {
+    /// Drops the count; true: it was the last reference and the handle is dead. `mark` is set then.
+    fn unref(&self, mark: u64) -> bool {
         let mut guard = self.slot.guard.load(SeqCst);
         loop {
             // In the child of a fork the slot was wiped, or is another's: nothing to give back.
             if (guard >> 32) as u32 != self.generation || guard & REFS == 0 {
                 return false;
             }
-            match self.slot.guard.compare_exchange_weak(guard, guard - 1, SeqCst, SeqCst) {
-                Ok(_) => return (guard - 1) & (ALIVE | REFS) == 0,
+            let last = (guard - 1) & (ALIVE | REFS) == 0;
+            let next = (guard - 1) | if last { mark } else { 0 };
+            match self.slot.guard.compare_exchange_weak(guard, next, SeqCst, SeqCst) {
+                Ok(_) => return last,
                 Err(now) => guard = now,
             }
         }
@@ -512,7 +515,7 @@ impl Clone for PodRef {
 
 impl Drop for PodRef {
     fn drop(&mut self) {
-        if !self.unref() {
+        if !self.unref(0) {
             return;
         }
         let cell = self.slot.cell.swap(ptr::null_mut(), AcqRel);

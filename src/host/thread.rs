@@ -30,8 +30,12 @@ pub(crate) fn spawn(pod: &PodRef, world: &World) -> Result<()> {
     made.map(|_| ()).map_err(|error| {
         // SAFETY: no thread took it.
         drop(unsafe { PodRef::from_index(index) });
-        let name = pod.name();
-        Error::resources(format!("no thread for pod {name:?}: {}; it is still NEW", linux::describe(error)))
+        let (name, why) = (pod.name(), linux::describe(error));
+        let stack = match pod.cell().stack_size {
+            0 => String::new(),
+            size => format!(" with options.stack_size {size}"),
+        };
+        Error::resources(format!("no thread for pod {name:?}{stack}: {why}; it is NEW still, start it again later"))
     })
 }
 
