@@ -5,6 +5,8 @@
 //! descriptor to make readable, a monitor to tell, or a grace that ends before the next deadline it knows. Everything
 //! cancel touches is in the region of `table`, which is never unmapped, so it is promised in signal handlers (L8).
 
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
 use crate::context::Context;
 use crate::error::{Error, Result, Status};
 use crate::lifecycle::{Event, Life, Seat, State};
@@ -28,16 +30,17 @@ pub(crate) fn cancel(handle: u64) -> std::result::Result<(), Status> {
     outcome
 }
 
-/// Tells the keeper what a stop asks of it. `quiet`: nobody has told the monitors (a signal handler cannot).
+/// Tells the keeper what a stop asks of it. `quiet`: nobody tells the monitors or releases the config of a pod that was
+/// NEW (a signal handler cannot).
 pub(crate) fn alert(pod: &PodRef, step: Step, quiet: bool) {
     let Some(region) = table::region() else { return };
     let asked = !step.before.stop_asked() && step.after.stop_asked();
     let stopping = step.entered(State::Stopping);
     let changed = step.before.state() != step.after.state();
     let urgent = asked && step.after.needs_keeper()
-        || quiet && changed && region.watchers.load(std::sync::atomic::Ordering::SeqCst) > 0
-        || step.entered(State::Stopped) && !step.before.claimed();
-    let limit = if stopping { pod.stop_limit.load(std::sync::atomic::Ordering::Relaxed) } else { linux::NEVER };
+        || quiet && changed && region.watchers.load(SeqCst) > 0
+        || quiet && step.entered(State::Stopped) && !step.before.claimed();
+    let limit = if stopping { pod.stop_limit.load(Relaxed) } else { linux::NEVER };
     // S may have been quicker: then there is no grace to keep.
     if urgent || limit != linux::NEVER && !pod.life().state().is_final() {
         region.bell.mark(pod.index());
@@ -104,7 +107,7 @@ pub(crate) fn forward(pod: &PodRef, cold: &mut Cold) {
 /// Sends the kick if S sits where it should be kicked; true: again later (L12).
 pub(crate) fn kick(pod: &PodRef) -> bool {
     let signal = pod.cell().kick_signal;
-    if signal == 0 || pod.seen.load(std::sync::atomic::Ordering::Relaxed) != 0 {
+    if signal == 0 || pod.seen.load(Relaxed) != 0 {
         return false;
     }
     // S takes this lock once more before its thread ends, so while it is held the thread is there.

@@ -73,8 +73,8 @@ impl Context {
     pub fn time_left(self) -> Option<Duration> {
         let pod = self.pod().ok()?;
         match pod.stop_limit.load(Relaxed) {
-            _ if pod.life().state() != State::Stopping && pod.life().state() != State::Abandoned => None,
             0 | NEVER => None,
+            _ if !pod.life().stop_asked() => None,
             at => Some(Duration::from_nanos(at.saturating_sub(linux::now()))),
         }
     }

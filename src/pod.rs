@@ -296,11 +296,9 @@ impl PodRef {
 
     /// What a callback's return value means: `None` is a clean end (L6). What `fail` stored goes with it or is gone.
     pub(crate) fn judge(&self, phase: Phase, code: i32) -> Option<Record> {
-        let cell = self.cell();
-        let stored = if cell.has_stored.swap(false, AcqRel) { lock(&cell.cold).stored.take() } else { None };
-        let clean =
-            code == 0 || code == CANCELLED && matches!(phase, Phase::Init | Phase::Run) && self.life().stop_asked();
-        if clean {
+        let stored = self.discard_stored();
+        let asked = matches!(phase, Phase::Init | Phase::Run) && self.life().stop_asked();
+        if code == 0 || code == CANCELLED && asked {
             return None;
         }
         let callback = match phase {
@@ -312,6 +310,12 @@ impl PodRef {
             Some(stored) => Record { message: stored.message, ..self.record(phase, stored.kind, code, "") },
             None => self.record(phase, Kind::Returned, code, &format!("{callback} returned {code}")),
         })
+    }
+
+    /// Takes what `fail` stored: a clean return discards it.
+    pub(crate) fn discard_stored(&self) -> Option<Stored> {
+        let cell = self.cell();
+        cell.has_stored.swap(false, AcqRel).then(|| lock(&cell.cold).stored.take()).flatten()
     }
 
     /// The pod is final: its use of the config ends (L3). Whoever comes first does it.

@@ -19,6 +19,7 @@ cpp_up       = $(shell printf '%s\n' '$(LIBDIR)' | sed 's,[^/][^/]*,..,g')
 cpp_fill     = sed -e 's,@VERSION@,$(PODKEEP_VERSION),g' -e 's,@UP@,$(cpp_up),g' -e 's,@LIBDIR@,$(LIBDIR),g'
 cpp_licences = $(wildcard LICENSE-MIT LICENSE-APACHE)
 
+# The library is renamed into place: a program that runs with the old one keeps it.
 .PHONY: install-files
 install-files:
 	@test -f $(PODKEEP_LIBRARY_FILE) || { echo "$(PODKEEP_LIBRARY_FILE) is missing: build the library first" >&2; exit 1; }
@@ -27,7 +28,6 @@ install-files:
 	$(INSTALL) -d $(cpp_root)/include/podkeep $(cpp_root)/$(LIBDIR)/pkgconfig $(cpp_root)/$(LIBDIR)/cmake/podkeep
 	$(INSTALL) -m 644 include/podkeep.h bindings/cpp/podkeep.hpp $(cpp_root)/include/
 	$(INSTALL) -m 644 bindings/cpp/podkeep/*.hpp $(cpp_root)/include/podkeep/
-	# Renamed into place: a program that runs with the old library keeps it.
 	$(INSTALL) -m 755 $(PODKEEP_LIBRARY_FILE) $(cpp_root)/$(LIBDIR)/libpodkeep.so.0.new
 	mv -f $(cpp_root)/$(LIBDIR)/libpodkeep.so.0.new $(cpp_root)/$(LIBDIR)/libpodkeep.so.0
 	ln -sf libpodkeep.so.0 $(cpp_root)/$(LIBDIR)/libpodkeep.so

@@ -43,10 +43,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void answer() {
     const bool found = head_.rfind("GET / ", 0) == 0;
-    const std::string page = found ? "<!doctype html><title>podkeep</title><h1>Served from a pod</h1><p>Page " + std::to_string(served_) + ".</p>\n"
-                                   : "<!doctype html><title>404</title><h1>There is only /</h1>\n";
-    answer_ = std::string(found ? "HTTP/1.1 200 OK" : "HTTP/1.1 404 Not Found") + "\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: " +
-              std::to_string(page.size()) + "\r\nConnection: close\r\n\r\n" + page;
+    std::string page = "<!doctype html><title>podkeep</title>";
+    page += found ? "<h1>Served from a pod</h1><p>Page " + std::to_string(served_) + ".</p>\n" : "<h1>There is only /</h1>\n";
+    answer_ = found ? "HTTP/1.1 200 OK\r\n" : "HTTP/1.1 404 Not Found\r\n";
+    answer_ += "Content-Type: text/html; charset=utf-8\r\nConnection: close\r\n";
+    answer_ += "Content-Length: " + std::to_string(page.size()) + "\r\n\r\n" + page;
     asio::async_write(socket_, asio::buffer(answer_), [self = shared_from_this()](std::error_code, std::size_t) {
       std::error_code ignored;
       self->socket_.shutdown(tcp::socket::shutdown_both, ignored);

@@ -10,6 +10,8 @@ fetched with curl; then it is cancelled. Exit status 0 only if all of it was see
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import signal
@@ -19,6 +21,7 @@ import threading
 
 LIMIT = 20.0  # seconds for any single step: nothing here may hang
 LIFE = ["new", "starting", "running", "stopping", "stopped"]
+STDOUT = sys.stdout
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -27,9 +30,9 @@ class NotShown(Exception):
 
 
 def say(text: str = "", bold: bool = False) -> None:
-    if bold and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+    if bold and STDOUT.isatty() and "NO_COLOR" not in os.environ:
         text = f"\x1b[1m{text}\x1b[0m"
-    print(text, flush=True)
+    print(text, file=STDOUT, flush=True)
 
 
 def fetch(url: str, title: str) -> None:
@@ -98,7 +101,8 @@ def show_python() -> None:
     pod = podkeep.Pod(Shown, name="http_server", grace=LIMIT)
     seen: list[str] = []
     began = None
-    with podkeep.Monitor(pod) as monitor:
+    # The example prints its address when it gets there; here curl's line shows it, in its place.
+    with podkeep.Monitor(pod) as monitor, contextlib.redirect_stdout(io.StringIO()):
         try:
             while True:
                 event = monitor.next(timeout=LIMIT)

@@ -72,11 +72,12 @@ fn live(pod: &PodRef) -> bool {
     if !pod.is_here() {
         return false;
     }
-    let failure = pod.judge(Phase::Init, code);
     if code != 0 {
+        let failure = pod.judge(Phase::Init, code);
         pod.advance_failing(Event::InitNot { failed: failure.is_some() }, failure);
         return true;
     }
+    pod.discard_stored();
     pod.cell().state.store(state, Release);
     pod.advance(Event::InitOk);
 

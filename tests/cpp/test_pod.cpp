@@ -294,6 +294,43 @@ CASE(joining_oneself_is_an_error_and_ends_nothing) {
   pod.join();
 }
 
+CASE(joining_oneself_from_the_hook_is_an_error_too) {
+  static podkeep::Pod *self = nullptr;
+  static check::Event hooked;
+  struct Hook : Waits {
+    void cancel() override {
+      REQUIRE_STATUS(Deadlock, self->join());
+      REQUIRE_STATUS(Deadlock, self->close());
+      hooked.set();
+    }
+    void run_forever(podkeep::Context &) override { REQUIRE(hooked.wait()); }
+  };
+  podkeep::Pod pod = podkeep::Pod::make<Hook>({});
+  self = &pod;
+  pod.start().wait_ready(20s);
+  pod.close();
+}
+
+CASE(destroying_oneself_from_the_hook_lets_go) {
+  static podkeep::Pod *self = nullptr;
+  static check::Event hooked;
+  static std::atomic<int> torn{0};
+  struct Hook : Waits {
+    void cancel() override {
+      delete self;
+      hooked.set();
+    }
+    void run_forever(podkeep::Context &) override { REQUIRE(hooked.wait()); }
+    void teardown() override { ++torn; }
+  };
+  self = new podkeep::Pod(podkeep::Pod::make<Hook>({}));
+  self->start().wait_ready(20s);
+  self->cancel();
+  REQUIRE(hooked.wait());
+  REQUIRE(podkeep::shutdown(20s) == 0);
+  REQUIRE(torn == 1);
+}
+
 CASE(destroying_oneself_cancels_and_lets_go) {
   static podkeep::Pod *self = nullptr;
   static check::Event set, over;

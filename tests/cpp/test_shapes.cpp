@@ -67,6 +67,11 @@ pod.join();                                                // rethrows the runti
   REQUIRE(pod.state() == podkeep::State::Stopped);
   REQUIRE(made == 1 && torn == 1 && destroyed == 1 && hooks == 1 && one_thread);
 }
+CASE(shape_lambda_with_designated_options) {
+  podkeep::Pod pod({.name = "tick", .grace = 2s}, [](podkeep::Context &context) { context.wait(); });
+  REQUIRE(pod.name() == "tick");
+  pod.start().wait_ready(10s);
+}
 CASE(shape_every_option_designated) {
   podkeep::Pod pod = podkeep::Pod::make<Web>({.name = "w",
                                               .ready = podkeep::Ready::OnRun,

@@ -276,14 +276,13 @@ static int32_t run_in_pause(podkeep_context *ctx, void *state) {
   return 0;
 }
 static int32_t run_until_hooked(podkeep_context *ctx, void *state) {
-  int before = LOAD(hooks);
   (void)state;
-  while (LOAD(hooks) == before) nap();
+  while (!LOAD(hooks)) nap();
   return podkeep_context_cancelled(ctx) ? 0 : 1;
 }
 static void pe_hook(podkeep_context *ctx, void *state) {
   (void)ctx, (void)state;
-  ADD(hooks, 1);
+  STORE(hooks, 1);
   pthread_exit(NULL);
 }
 
@@ -359,7 +358,9 @@ static void pthread_exit_in_the_hook(void) {
   spec.cancel = pe_hook;
   IS(podkeep_runtime_new(&spec, &runtime), PODKEEP_OK);
   for (i = 0; i < 5; i++) {
-    podkeep_pod *pod = make_running(runtime);
+    podkeep_pod *pod;
+    STORE(hooks, 0);
+    pod = make_running(runtime);
     s = podkeep_pod_close(pod);
     CHECK(s == PODKEEP_OK || s == PODKEEP_ERR_FAILED);
     IS(podkeep_pod_free(pod), PODKEEP_OK);

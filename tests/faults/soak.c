@@ -15,14 +15,13 @@ static int lives(int count) {
 
 static int hooks;
 static int32_t run_for_hook(podkeep_context *ctx, void *state) {
-  int before = LOAD(hooks);
   (void)state;
-  while (LOAD(hooks) == before) podkeep_context_wait(ctx, 0);
+  while (!LOAD(hooks)) podkeep_context_wait(ctx, 0);
   return PODKEEP_CANCELLED;
 }
 static void hook(podkeep_context *ctx, void *state) {
   (void)ctx, (void)state;
-  ADD(hooks, 1);
+  STORE(hooks, 1);
 }
 static int32_t run_on_descriptor(podkeep_context *ctx, void *state) {
   struct pollfd p = { -1, POLLIN, 0 };
@@ -72,6 +71,7 @@ static void one_life(enum shape shape, podkeep_runtime *runtime) {
     IS(podkeep_monitor_new(pod, &monitor), PODKEEP_OK);
     IS(podkeep_monitor_fd(monitor, &fd), PODKEEP_OK);
   }
+  STORE(hooks, 0);
   IS(podkeep_pod_start(pod), PODKEEP_OK);
   if (shape == FREED_RUNNING) {
     IS(podkeep_pod_free(pod), PODKEEP_OK);

@@ -116,12 +116,12 @@ class Program:
 
 @pytest.fixture
 def program(tmp_path):
-    """Runs a program: a name in programs/, or its text."""
+    """Runs a program: a name in programs/, a path, or its text."""
     made = []
 
     def start(source, *arguments, **variables):
         path = PROGRAMS / source
-        if "\n" in source:
+        if "\n" in str(source):
             path = tmp_path / f"program{len(made)}.py"
             path.write_text(source)
         made.append(Program(path, *arguments, **variables))

@@ -110,7 +110,8 @@ struct Failure {
 
   // pod "web" failed in run (exception, code -1): std::runtime_error: port taken
   std::string describe() const {
-    std::string text = "pod \"" + pod_name + "\" failed in " + to_string(phase) + " (" + to_string(kind) + ", code " + std::to_string(code) + ")";
+    std::string text = "pod \"" + pod_name + "\" failed in " + to_string(phase);
+    text += std::string(" (") + to_string(kind) + ", code " + std::to_string(code) + ")";
     if (!message.empty()) text += ": " + message;
     return text;
   }
@@ -208,7 +209,7 @@ class Exceptions {
     const std::lock_guard<std::mutex> guard(lock_);
     const auto slot = static_cast<std::size_t>(phase);
     if (slot >= slots_) return;
-    kept_[slot].swap(exception);  // the old one goes after the lock: its destructor is the user's code
+    std::swap(kept_[slot], exception);  // the old one goes after the lock: its destructor is the user's code
     incarnation_[slot] = incarnation;
   }
   std::exception_ptr find(std::uint32_t incarnation, Phase phase) const {

@@ -66,34 +66,34 @@ inline podkeep_status load_failed(podkeep_status status, const std::string &sent
 }
 
 inline podkeep_status load_from(const char *name, bool from_environment) {
-  const std::string source = from_environment ? " (the environment's PODKEEP_LIBRARY; no other name is tried)"
-                                              : " (the only name tried; PODKEEP_LIBRARY in the environment can give a path)";
+  const std::string tried = "\"" + std::string(name) + "\"" +
+                            (from_environment ? " (the environment's PODKEEP_LIBRARY; no other name is tried)"
+                                              : " (the only name tried; PODKEEP_LIBRARY in the environment can give a path)");
   ::dlerror();
   // RTLD_LOCAL: the library's names do not enter the program's. It is never closed: its threads may run (it is -z nodelete, too).
   void *const handle = ::dlopen(name, RTLD_NOW | RTLD_LOCAL);
   if (!handle) {
     const char *const why = ::dlerror();
-    return load_failed(PODKEEP_ERR_NOT_FOUND,
-                       "the podkeep library cannot be loaded: tried \"" + std::string(name) + "\"" + source + ": " + (why ? why : "?"));
+    return load_failed(PODKEEP_ERR_NOT_FOUND, "the podkeep library cannot be loaded: tried " + tried + ": " + (why ? why : "?"));
   }
   static Table table;  // filled under load_lock and published only when whole
   const auto version = reinterpret_cast<decltype(table.abi_version)>(::dlsym(handle, "podkeep_abi_version"));
   if (!version) {
     ::dlclose(handle);
-    return load_failed(PODKEEP_ERR_UNSUPPORTED, "\"" + std::string(name) + "\"" + source + " is no podkeep library: it has no podkeep_abi_version");
+    return load_failed(PODKEEP_ERR_UNSUPPORTED, tried + " is no podkeep library: it has no podkeep_abi_version");
   }
   if (version() != PODKEEP_ABI_VERSION) {
     const std::string theirs = std::to_string(version());
     ::dlclose(handle);
-    return load_failed(PODKEEP_ERR_UNSUPPORTED, "the podkeep library \"" + std::string(name) + "\"" + source + " has ABI version " + theirs +
+    return load_failed(PODKEEP_ERR_UNSUPPORTED, "the podkeep library " + tried + " has ABI version " + theirs +
                                                     ", this program was compiled for " + std::to_string(PODKEEP_ABI_VERSION));
   }
 #define PODKEEP_CPP_FIND_(f)                                                                                         \
   table.f = reinterpret_cast<decltype(table.f)>(::dlsym(handle, "podkeep_" #f));                                     \
   if (!table.f) {                                                                                                    \
     ::dlclose(handle);                                                                                               \
-    return load_failed(PODKEEP_ERR_UNSUPPORTED, "the podkeep library \"" + std::string(name) + "\"" + source +       \
-                                                    " is older than this program: it has no podkeep_" #f);           \
+    return load_failed(PODKEEP_ERR_UNSUPPORTED,                                                                      \
+                       "the podkeep library " + tried + " is older than this program: it has no podkeep_" #f);      \
   }
   PODKEEP_CPP_FUNCTIONS_(PODKEEP_CPP_FIND_)
 #undef PODKEEP_CPP_FIND_

@@ -33,7 +33,8 @@ class Monitor {
   ~Monitor() {
     if (handle_) (void)PODKEEP_CALL_(monitor_free)(handle_);
   }
-  Monitor(Monitor &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)), status_(std::exchange(other.status_, Status::InvalidHandle)) {}
+  Monitor(Monitor &&other) noexcept
+      : handle_(std::exchange(other.handle_, nullptr)), status_(std::exchange(other.status_, Status::InvalidHandle)) {}
   Monitor &operator=(Monitor &&other) noexcept {
     Monitor taken(std::move(other));
     std::swap(handle_, taken.handle_);

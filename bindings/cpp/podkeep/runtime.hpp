@@ -48,7 +48,11 @@ inline std::string to_utf8(std::string_view text) {
       return at + offset < text.size() ? static_cast<unsigned char>(text[at + offset]) : 0u;
     };
     const unsigned first = byte(0);
-    const std::size_t length = first < 0x80 ? 1 : first >= 0xC2 && first < 0xE0 ? 2 : first >= 0xE0 && first < 0xF0 ? 3 : first >= 0xF0 && first < 0xF5 ? 4 : 0;
+    std::size_t length = 0;
+    if (first < 0x80) length = 1;
+    if (first >= 0xC2 && first < 0xE0) length = 2;
+    if (first >= 0xE0 && first < 0xF0) length = 3;
+    if (first >= 0xF0 && first < 0xF5) length = 4;
     bool valid = length > 0;
     for (std::size_t i = 1; i < length; ++i) valid = valid && (byte(i) & 0xC0u) == 0x80;
     // Overlong forms, surrogates, beyond U+10FFFF.
@@ -308,7 +312,8 @@ class FunctionRecipe final : public Recipe {
 
 #ifdef __cpp_lib_jthread
 template <class F>
-inline constexpr bool is_runnable = std::is_invocable_v<F &, Context &> || std::is_invocable_v<F &, std::stop_token> || std::is_invocable_v<F &>;
+inline constexpr bool is_runnable =
+    std::is_invocable_v<F &, Context &> || std::is_invocable_v<F &, std::stop_token> || std::is_invocable_v<F &>;
 #else
 template <class F>
 inline constexpr bool is_runnable = std::is_invocable_v<F &, Context &> || std::is_invocable_v<F &>;

@@ -19,7 +19,7 @@ class AsyncRuntime(Runtime):
     ``run_forever``, which is a clean end.
     """
 
-    async def run_forever(self, ctx: Context) -> Optional[int]:  # type: ignore[override]
+    async def run_forever(self, ctx: Context) -> Any:
         """Runs until cancelled. None and 0 are a clean end; another int, or an exception, is a failure."""
         raise NotImplementedError(f"{type(self).__name__} has no run_forever")
 
@@ -69,7 +69,7 @@ class _AsyncDriver(Driver):
             if not work.done():
                 try:
                     if type(runtime).cancel is not AsyncRuntime.cancel:
-                        await _awaited(runtime.cancel())  # type: ignore[func-returns-value]
+                        await _awaited(runtime.cancel())
                     elif not ctx._asked_async:
                         work.cancel()
                 except BaseException:
@@ -89,7 +89,7 @@ class _AsyncDriver(Driver):
         assert loop is not None and runtime is not None
 
         async def last() -> None:
-            await _awaited(runtime.teardown())  # type: ignore[func-returns-value]
+            await _awaited(runtime.teardown())
 
         try:
             loop.run_until_complete(last())

@@ -15,14 +15,16 @@ class Runtime:
     called exactly once when ``__init__`` returned, however ``run_forever`` ended.
     """
 
-    def run_forever(self, ctx: Context) -> Optional[int]:
+    # The steps return Any so that those of an AsyncRuntime may be coroutines.
+
+    def run_forever(self, ctx: Context) -> Any:
         """Blocks until cancelled. None and 0 are a clean end; another int, or an exception, is a failure."""
         raise NotImplementedError(f"{type(self).__name__} has no run_forever")
 
-    def cancel(self) -> None:
+    def cancel(self) -> Any:
         """Override it to unblock what cannot poll: called at most once, beside run_forever, on a library thread."""
 
-    def teardown(self) -> None:
+    def teardown(self) -> Any:
         """Override it to give back what ``__init__`` took."""
 
     @classmethod

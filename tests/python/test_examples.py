@@ -1,0 +1,63 @@
+"""The examples, each with a real client; and the programs of the README as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.request
+
+import pytest
+from conftest import ROOT
+
+EXAMPLES = ROOT / "examples/python"
+
+
+@pytest.mark.parametrize("name, page", [("http_server.py", "a Python pod"), ("asyncio_server.py", "an asyncio pod")])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_page_is_served_and_the_cancel_is_clean(program, name, page, number):
+    running = program(EXAMPLES / name)
+    url = running.line()
+    assert url.startswith("http://127.0.0.1:")
+    for _ in range(3):
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert answer.status == 200 and page in answer.read().decode()
+    if shutil.which("curl"):
+        assert page in subprocess.run(["curl", "-sS", "-m", "30", url], capture_output=True, text=True, check=True).stdout
+    # A client that says nothing must not keep the pod.
+    port = int(url.rsplit(":", 1)[1].rstrip("/"))
+    with socket.create_connection(("127.0.0.1", port), timeout=30):
+        running.child.send_signal(number)
+        ran = running.end()
+    assert (ran.code, ran.err) == (0, "")
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+@pytest.mark.parametrize("name", ["http_server.py", "asyncio_server.py"])
+def test_a_port_that_is_taken_is_told_with_its_cause(program, name):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ran = program(EXAMPLES / name, taken.getsockname()[1]).end()
+    assert ran.code == 1
+    assert re.search(r"^OSError: .*[Aa]ddress already in use", ran.err, re.MULTILINE)
+    assert "direct cause" in ran.err and re.search(r"PodFailed: pod 'web' failed in (init|run) ", ran.err.splitlines()[-1])
+
+
+def test_the_program_of_the_readme_runs(program):
+    text = (ROOT / "bindings/python/README.md").read_text("utf-8")
+    source = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    source = source.replace("8080", str(port)).replace("pod.join()", "print('up', flush=True); pod.join()", 1)
+    running = program(source)
+    assert running.line() == "up"
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+        assert answer.status == 200
+    running.interrupt()
+    ran = running.end()
+    assert ran.code == -signal.SIGINT and "KeyboardInterrupt" in ran.err
