@@ -80,14 +80,6 @@ TEST(S9_a_reader_that_never_comes) {
 
 /* --- All pods ----------------------------------------------------------------------------------------------------------------- */
 
-/* Reads until the pod's newest event says `state`; events of other pods are passed over. */
-static podkeep_event read_until(podkeep_monitor *m, const char *name, podkeep_state state) {
-  for (;;) {
-    podkeep_event e = NEXT_EVENT(m);
-    if (strcmp(e.name, name) == 0 && e.to == state) return e;
-  }
-}
-
 TEST(S9_all_pods__present_state_first) {
   probe *a = probe_new("present a"), *b = probe_new("present b");
   probe_make(a);
@@ -182,12 +174,14 @@ TEST(S9_all_pods__the_newest_is_never_lost) {
     CHECK_OK(podkeep_pod_join(p->pod, LIMIT_MS));
     probe_free(p);
   }
-  podkeep_event e = read_until(all, "quiet", PODKEEP_STATE_STOPPED);
-  CHECK(e.pod == quiet->pod);
-  int ended = 0;
-  podkeep_event last = PODKEEP_EVENT_INIT;
-  while (podkeep_monitor_next(all, &last, 0) == PODKEEP_OK) ended += last.to == PODKEEP_STATE_STOPPED;
-  CHECK(ended <= rounds(300));
+  int ended = 0, quiet_ended = 0;
+  while (ended < rounds(300) || quiet_ended == 0) { /* each of them, or the case waits past its limit */
+    podkeep_event e = NEXT_EVENT(all);
+    if (e.to != PODKEEP_STATE_STOPPED) continue;
+    if (strcmp(e.name, "quiet") == 0) quiet_ended++;
+    else ended++;
+  }
+  CHECK_INT(quiet_ended, 1);
   CHECK_OK(podkeep_monitor_free(all));
   probe_free(quiet);
 }

@@ -252,24 +252,33 @@ TEST(S9_next_waits_for_the_news) {
 }
 
 /* Freed while another thread waits in next: that next answers ENDED, and no handle is used after it. */
-TEST(S9_freed_while_next_waits) {
+static void read_all(void *arg) {
+  reader *r = arg;
+  podkeep_event e = PODKEEP_EVENT_INIT;
+  while ((r->status = podkeep_monitor_next(r->m, &e, PODKEEP_FOREVER)) == PODKEEP_OK) {}
+}
+
+static void freed_while_next_waits(bool of_all) {
   for (int i = 0; i < rounds(50); i++) {
     probe *p = probe_new("unwatched");
+    probe_running(p);
     reader *r = world_alloc(sizeof *r);
-    r->m = watch(i % 2 ? probe_running(p) : NULL);
-    if (i % 2) CHECK_EVENT(r->m, RUNNING, RUNNING);
+    podkeep_monitor *m = r->m = watch(of_all ? NULL : p->pod);
     worker w;
-    worker_start(&w, read_one, r);
-    if (i % 4 < 2) worker_asleep(&w);
-    podkeep_monitor *m = r->m;
+    worker_start(&w, read_all, r);
+    bool waits = i % 2;
+    if (waits) worker_asleep(&w);
     CHECK_OK(podkeep_monitor_free(m));
     worker_join(&w);
-    if (i % 4 < 2 || r->status == PODKEEP_ERR_ENDED) CHECK_STATUS(r->status, PODKEEP_ERR_ENDED);
-    else CHECK_STATUS(r->status, PODKEEP_ERR_INVALID_HANDLE); /* it was freed before next had begun */
+    if (waits || r->status == PODKEEP_ERR_ENDED) CHECK_STATUS(r->status, PODKEEP_ERR_ENDED);
+    else CHECK_STATUS(r->status, PODKEEP_ERR_INVALID_HANDLE); /* it was freed before that next had begun */
     CHECK_STATUS(podkeep_monitor_free(m), PODKEEP_ERR_INVALID_HANDLE);
-    if (p->pod) probe_close(p, PODKEEP_OK);
+    probe_close(p, PODKEEP_OK);
   }
 }
+
+TEST(S9_freed_while_next_waits__one_pod) { freed_while_next_waits(false); }
+TEST(S9_freed_while_next_waits__all_pods) { freed_while_next_waits(true); }
 
 /* From S and from a hook a monitor may be read: it waits for news, not for the pod. */
 static int32_t watches_another(probe *p, podkeep_context *ctx) {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
+import exits
 import pytest
 
 
@@ -165,3 +167,12 @@ pods = [podkeep.Pod(Loop).start() for _ in range(5)]
 """
     ).end()
     assert (ran.code, ran.lines, ran.err) == (0, ["torn down"] * 5, "")
+
+
+@pytest.mark.parametrize("how", ["return", "exit"])
+def test_a_hundred_of_a_hundred(how, capsys):
+    runs = int(os.environ.get("PODKEEP_EXIT_RUNS", "100"))
+    said = exits.many(how, runs, 2)
+    with capsys.disabled():
+        print(f" [{said.count('')} of {len(said)}]", end="")
+    assert said == [""] * runs

@@ -15,7 +15,7 @@ stage=$(cd "$stage" 2>/dev/null && pwd) || { echo "no staged library: run 'make 
 out=build/readme
 rm -rf "$out" && mkdir -p "$out" || exit 1
 warnings='-O1 -g -Wall -Wextra -Wpedantic -Werror'
-link="-I$stage/include -L$stage/lib -lpodkeep -Wl,-rpath,$stage/lib -pthread"
+link="-I$stage/include -L$stage/lib -lpodkeep -Wl,-rpath,$stage/lib"
 limit=${PODKEEP_TEST_LIMIT:-60} # seconds an example may take: a safety net
 
 # One file an example: NAME.EXT, and NAME.how with the words of its line.
