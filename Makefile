@@ -48,10 +48,10 @@ test-rust: stage
 	cargo test --locked
 
 # The parts, each beside what it is about.
--include bindings/cpp/cpp.mk tests/c/c.mk tests/faults/faults.mk bindings/python/python.mk examples/examples.mk benches/benches.mk
+-include bindings/cpp/cpp.mk tests/c/c.mk tests/faults/faults.mk bindings/python/python.mk examples/examples.mk benches/benches.mk tests/readme/readme.mk
 
 # All that CI runs, the quick parts first.
-SUITES := lint test-rust test-c test-faults test-cpp lint-python test-python test-examples test-soak test-asan test-valgrind test-benches
+SUITES := lint test-rust test-c test-faults test-cpp lint-python test-python test-examples test-readme test-soak test-asan test-valgrind test-benches
 .PHONY: test
 test: deps
 	@for suite in $(SUITES); do \

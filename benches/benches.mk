@@ -13,7 +13,7 @@ BENCH_OBJECTS := $(addprefix $(BENCH_OUT)/,bench.o measure.o peer_pthread.o peer
 $(BENCH_OUT):
 	mkdir -p $@
 
-$(BENCH_OUT)/%.o: benches/%.c benches/peers.h benches/measure.h | stage $(BENCH_OUT)
+$(BENCH_OUT)/%.o: benches/%.c benches/peers.h benches/measure.h include/podkeep.h | stage $(BENCH_OUT)
 	$(CC) -std=c99 -D_GNU_SOURCE $(BENCH_FLAGS) $(if $(filter %cancellable.o,$@),$$(pkg-config --cflags gio-2.0)) -c $< -o $@
 
 $(BENCH_OUT)/%.o: benches/%.cpp benches/peers.h | stage $(BENCH_OUT)

@@ -66,7 +66,7 @@ static void join(void *pointer) {
   g_free(one);
 }
 
-const struct peer peer_gcancellable = {"gcancellable", "GThread + GCancellable", prepare, make, start, wait_ready,
+const struct peer peer_gcancellable = {"GThread + GCancellable", prepare, make, start, wait_ready,
                                        cancel,         join};
 
 double flag_gcancellable(long count) {

@@ -52,7 +52,7 @@ void join(void *pointer) {
 }  // namespace
 
 extern "C" {
-const struct peer peer_jthread = {"jthread", "std::jthread + stop_token", prepare, make, start, wait_ready, cancel, join};
+const struct peer peer_jthread = {"std::jthread + stop_token", prepare, make, start, wait_ready, cancel, join};
 
 double flag_jthread(long count) {
   std::stop_source source;

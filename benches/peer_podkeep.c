@@ -53,8 +53,8 @@ static void join(void *pod) {
   must(podkeep_pod_free(pod), "podkeep_pod_free");
 }
 
-const struct peer peer_podkeep = {"podkeep", "podkeep", prepare, make, start, wait_ready, cancel, join};
-const struct peer peer_podkeep_hook = {"podkeep-hook", "podkeep, with a cancel hook", prepare_hook, make, start,
+const struct peer peer_podkeep = {"podkeep", prepare, make, start, wait_ready, cancel, join};
+const struct peer peer_podkeep_hook = {"podkeep, with a cancel hook", prepare_hook, make, start,
                                        wait_ready,     cancel, join};
 
 /* The flag is looked at where it is looked at in life: inside run_forever, with the context in hand. */

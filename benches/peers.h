@@ -11,7 +11,6 @@ extern "C" {
 #endif
 
 struct peer {
-  const char *key;  /* the word on a child's command line */
   const char *name; /* the row of the table */
   void (*prepare)(size_t stack_size); /* once a process; 0: the default stack */
   void *(*make)(void);
@@ -20,7 +19,8 @@ struct peer {
   void (*cancel)(void *one);
   void (*join)(void *one); /* and frees */
 };
-extern const struct peer peer_pthread, peer_jthread, peer_gcancellable, peer_podkeep, peer_podkeep_hook;
+extern const struct peer peer_pthread, peer_pthread_named, peer_jthread, peer_gcancellable, peer_podkeep,
+    peer_podkeep_hook;
 
 extern uint64_t woke_ns; /* written by the hosted code, read after the join */
 

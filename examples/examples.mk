@@ -13,7 +13,7 @@ $(EXAMPLES_OUT):
 	mkdir -p $@
 
 $(EXAMPLES_OUT)/uv_http: EXAMPLES_LINK += $$(pkg-config --cflags --libs libuv)
-$(EXAMPLES_BIN): $(EXAMPLES_OUT)/%: examples/c/%.c | stage $(EXAMPLES_OUT)
+$(EXAMPLES_BIN): $(EXAMPLES_OUT)/%: examples/c/%.c include/podkeep.h | stage $(EXAMPLES_OUT)
 	$(CC) $(EXAMPLES_FLAGS) $< $(EXAMPLES_LINK) -o $@
 
 .PHONY: examples-c test-examples demo
@@ -23,5 +23,8 @@ examples-c: $(EXAMPLES_BIN)
 test-examples: $(EXAMPLES_BIN)
 	$(PYTHON) tests/examples/test_examples.py $(EXAMPLES_OUT) $(STAGE)
 
-demo: deps $(EXAMPLES_OUT)/uv_http
-	$(PYTHON) examples/demo/demo.py $(EXAMPLES_OUT)/uv_http $(STAGE)
+# In two steps, so that what deps installs is there before anything is built.
+demo: deps
+	@$(MAKE) --no-print-directory $(EXAMPLES_OUT)/uv_http
+	@echo
+	@$(PYTHON) examples/demo/demo.py $(EXAMPLES_OUT)/uv_http $(STAGE)

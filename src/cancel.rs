@@ -122,10 +122,8 @@ pub(crate) fn kick(pod: &PodRef) -> bool {
 
 /// Cancels every pod of the process.
 pub(crate) fn cancel_all(world: &World) {
-    for index in 0..world.slots_used() {
-        if let Some(pod) = PodRef::at(index) {
-            pod.advance(Event::Stop);
-            pod.settle_if_never_launched();
-        }
+    for pod in world.pods() {
+        pod.advance(Event::Stop);
+        pod.settle_if_never_launched();
     }
 }

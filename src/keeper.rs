@@ -156,7 +156,7 @@ fn visit(world: &'static World, index: u32) -> Nanos {
     }
     match life.state() {
         State::Starting => again.min(ready_timeout(&pod)),
-        State::Stopping => again.min(grace(world, &pod)),
+        State::Stopping => again.min(grace(&pod)),
         _ => again,
     }
 }
@@ -174,15 +174,13 @@ fn ready_timeout(pod: &PodRef) -> Nanos {
 }
 
 /// Grace spent: the thread is let go (L12).
-fn grace(world: &World, pod: &PodRef) -> Nanos {
+fn grace(pod: &PodRef) -> Nanos {
     match pod.stop_limit.load(Relaxed) {
         0 | NEVER => NEVER,
         at if linux::now() < at => at,
         _ => {
-            world.abandoned.fetch_add(1, SeqCst);
             let text = "the grace is spent and the thread was let go";
             if !expire(pod, Event::GraceSpent, &pod.stop_limit, |life| life.seat().phase(), text) {
-                world.abandoned.fetch_sub(1, SeqCst);
                 return match pod.life().state() {
                     State::Stopping => pod.stop_limit.load(Relaxed), // extended in this very moment
                     _ => NEVER,

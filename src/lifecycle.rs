@@ -155,8 +155,6 @@ pub(crate) enum Event {
     RunReturned { failed: bool },
     /// S has waited for the hook.
     HookJoined,
-    /// A thread that was let go is about to end: from now on it is not counted as abandoned.
-    ComeBack,
     /// S is done.
     End { failed: bool },
     /// S ended from inside: no callback follows.
@@ -226,8 +224,6 @@ const CROWD_HOST: u32 = flag(27);
 const CROWD_POD: u32 = flag(28);
 /// A kick wants to know when S has seen the cancel.
 const KICK: u32 = flag(29);
-/// The thread that was let go has come back.
-const BACK: u32 = flag(30);
 
 /// The bits for which a context reads cancelled: what the ABI's one load tests.
 pub(crate) const CANCELLED_BITS: u32 = STOP | OVER;
@@ -363,10 +359,6 @@ impl Life {
         let life = self.failed_if(failed).with(OVER);
         life.to(if life.failed() { State::Failed } else { State::Stopped })
     }
-    /// An abandoned thread says first that it has come back, so that it is never counted once the end is shown.
-    fn may_end(self) -> bool {
-        !self.state().is_final() && (self.state() != State::Abandoned || self.has(BACK))
-    }
     /// Teardown is due: the seat that says whether it is called.
     fn teardown_due(self) -> Life {
         self.seated(if self.barred() { Seat::Barred } else { Seat::Teardown })
@@ -396,7 +388,7 @@ impl Life {
                 Stopping | Abandoned => self.teardown_due(),
                 _ => self,
             },
-            Event::InitNot { failed } if self.may_end() => self.ended(failed),
+            Event::InitNot { failed } if !state.is_final() => self.ended(failed),
             Event::HookBegin
                 if self.has(HAS_HOOK | STOP)
                     && !self.has(HOOK_BEGUN)
@@ -414,9 +406,8 @@ impl Life {
                 if life.hook_running() { life.seated(Seat::Hook) } else { life.teardown_due() }
             }
             Event::HookJoined if self.seat() == Seat::Hook => self.teardown_due(),
-            Event::ComeBack if state == Abandoned => self.with(BACK),
-            Event::End { failed } if self.may_end() => self.ended(failed),
-            Event::Died if self.may_end() => self.ended(true),
+            Event::End { failed } if !state.is_final() => self.ended(failed),
+            Event::Died if !state.is_final() => self.ended(true),
             Event::Stop => match state {
                 New => self.with(STOP | USER | OVER).to(Stopped),
                 Starting | Running => self.with(STOP | USER).to(Stopping),
@@ -467,7 +458,6 @@ mod tests {
         Event::RunReturned { failed: false },
         Event::RunReturned { failed: true },
         Event::HookJoined,
-        Event::ComeBack,
         Event::End { failed: false },
         Event::End { failed: true },
         Event::Died,

@@ -134,20 +134,12 @@ impl Hub {
     /// The log starts or stops hearing of changes; what happened before is not told.
     pub(crate) fn set_logging(&mut self, world: &World, on: bool) {
         if on && !self.logging {
-            each_pod(world, |pod| self.publish(pod));
+            world.pods().for_each(|pod| self.publish(&pod));
         }
         if on != self.logging {
             count_watcher(on);
         }
         self.logging = on;
-    }
-}
-
-fn each_pod(world: &World, mut visit: impl FnMut(&PodRef)) {
-    for index in 0..world.slots_used() {
-        if let Some(pod) = PodRef::at(index) {
-            visit(&pod);
-        }
     }
 }
 
@@ -206,7 +198,7 @@ impl Monitor {
         };
         match pod {
             Some(pod) => begin(pod),
-            None => each_pod(world, begin),
+            None => world.pods().for_each(|pod| begin(&pod)),
         }
         hub.monitors.push(monitor.clone());
         Ok(monitor)

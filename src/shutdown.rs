@@ -20,8 +20,7 @@ pub(crate) fn shutdown(limit: Limit) -> Result<Vec<String>> {
     world.shut.store(true, SeqCst);
     cancel_all(world);
     let mut left = Vec::new();
-    for index in 0..world.slots_used() {
-        let Some(pod) = PodRef::at(index) else { continue };
+    for pod in world.pods() {
         if pod.life().state() == State::New {
             continue; // not handed out yet: its maker has just been refused
         }
@@ -44,7 +43,8 @@ pub(crate) fn refusal(left: &[String]) -> Result<()> {
     Err(Error::new(Status::Timeout, sentence))
 }
 
-/// Threads that were let go and have not come back.
+/// Threads that were let go and have not come back. Counted, not kept: what a pod's state says is what is told.
 pub(crate) fn abandoned() -> Result<u32> {
-    Ok(World::get()?.abandoned.load(SeqCst).max(0) as u32)
+    let abandoned = |pod: &PodRef| pod.life().state() == State::Abandoned;
+    Ok(World::get()?.pods().filter(abandoned).count() as u32)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::crew::Crew;
@@ -15,7 +15,7 @@ use crate::linux::ThreadAttr;
 use crate::log::Log;
 use crate::monitor::{Hub, Monitor};
 use crate::runtime::RuntimeCell;
-use crate::table::{self, Kind, SLOTS};
+use crate::table::{self, Kind, PodRef, SLOTS};
 
 /// What a handle other than a pod's or a context's stands for.
 #[derive(Clone)]
@@ -45,8 +45,6 @@ pub(crate) struct World {
     pub(crate) default_attr: ThreadAttr,
     /// After a shutdown: nothing new.
     pub(crate) shut: AtomicBool,
-    /// Threads that were let go and have not come back.
-    pub(crate) abandoned: AtomicI32,
 }
 
 #[derive(Default)]
@@ -92,7 +90,6 @@ impl World {
             keeper_runs: Mutex::new(false),
             default_attr: attr,
             shut: AtomicBool::new(false),
-            abandoned: AtomicI32::new(0),
         }));
         if region.world.compare_exchange(std::ptr::null_mut(), world, AcqRel, Acquire).is_err() {
             // SAFETY: another thread was first; nobody has seen this one.
@@ -136,9 +133,10 @@ impl World {
         }
     }
 
-    /// How many slots were ever used: where a walk over all pods ends.
-    pub(crate) fn slots_used(&self) -> u32 {
-        lock(&self.slots).used
+    /// Every pod there is now, those whose handles were freed included.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = PodRef> + use<> {
+        let used = lock(&self.slots).used;
+        (0..used).filter_map(PodRef::at)
     }
 
     /// Gives `entries` consecutive handles of `kind` and returns the first.

@@ -60,6 +60,7 @@ def show_c(program: str) -> None:
     say("C pod: examples/c/uv_http.c (libuv; its cancel hook is uv_async_send)", bold=True)
     seen = []
     process = subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     safety = threading.Timer(3 * LIMIT, process.kill)  # ends the loop below, too
     safety.start()
     try:

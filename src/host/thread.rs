@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering::*;
 use crate::context::Context;
 use crate::crew;
 use crate::error::{Error, Result};
-use crate::failure::{Kind, Record};
-use crate::lifecycle::{Event, Phase, Seat, State};
+use crate::failure::Kind;
+use crate::lifecycle::{Event, Phase, Seat};
 use crate::linux::{self, NEVER, Nanos};
 use crate::role;
 use crate::table::{PodRef, Side};
@@ -61,7 +61,7 @@ extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
 /// One incarnation. False: this is the child of a fork.
 fn live(pod: &PodRef) -> bool {
     if pod.advance(Event::EnterInit).is_none() {
-        end(pod, Event::End { failed: false }, None); // cancelled before
+        pod.advance(Event::End { failed: false }); // cancelled before
         return true;
     }
     let recipe = &*pod.cell().runtime.recipe;
@@ -74,7 +74,7 @@ fn live(pod: &PodRef) -> bool {
     }
     if code != 0 {
         let failure = pod.judge(Phase::Init, code);
-        end(pod, Event::InitNot { failed: failure.is_some() }, failure);
+        pod.advance_failing(Event::InitNot { failed: failure.is_some() }, failure);
         return true;
     }
     pod.discard_stored();
@@ -100,23 +100,8 @@ fn live(pod: &PodRef) -> bool {
         let late = "the thread came back after podkeep_shutdown's limit: the teardown that was due is not called";
         Some(pod.record(Phase::Teardown, Kind::Timeout, 0, late))
     };
-    end(pod, Event::End { failed: failure.is_some() }, failure);
+    pod.advance_failing(Event::End { failed: failure.is_some() }, failure);
     true
-}
-
-/// The step to the final state. A thread that had been let go is not counted any more once that is shown.
-fn end(pod: &PodRef, event: Event, failure: Option<Record>) {
-    loop {
-        if pod.step(Event::ComeBack).is_some()
-            && let Some(world) = World::existing()
-        {
-            world.abandoned.fetch_sub(1, SeqCst);
-        }
-        // Not taken: it was cancelled while NEW, or let go in this very moment.
-        if pod.advance_failing(event, failure.clone()).is_some() || pod.life().state() != State::Abandoned {
-            return;
-        }
-    }
 }
 
 /// S waits for the hook before teardown, without end (L9).
@@ -158,7 +143,7 @@ fn died(pod: PodRef) {
     wait_for_hook(&pod);
     let record =
         pod.record(late, Kind::Exit, 0, "the thread was ended from inside its callback (pthread_exit or the like)");
-    end(&pod, Event::Died, Some(record));
+    pod.advance_failing(Event::Died, Some(record));
     leave(ManuallyDrop::new(pod));
 }
 

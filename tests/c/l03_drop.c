@@ -60,6 +60,35 @@ TEST(L3_drop_once__new_refused_without_a_place_for_the_handle) {
   CHECK_INT(p->drop.count, 1);
 }
 
+/* A tail that this version does not know must be zero; the fields before it can be read. */
+TEST(L3_drop_once__new_refused_for_an_unknown_tail) {
+  struct {
+    podkeep_runtime_spec spec;
+    uint64_t tail;
+  } longer;
+  probe *p = probe_new("refused");
+  longer.spec = probe_spec(p);
+  longer.spec.struct_size = sizeof longer;
+  longer.tail = 1;
+  podkeep_runtime *runtime = NULL;
+  CHECK_STATUS(podkeep_runtime_new(&longer.spec, &runtime), PODKEEP_ERR_INVALID_ARGUMENT);
+  CHECK_INT(p->drop.count, 1);
+}
+
+/* In a struct too short for it there is no drop to be called. */
+TEST(L3_no_drop__new_refused_for_a_short_struct) {
+  probe *p = probe_new("refused");
+  podkeep_runtime_spec spec = probe_spec(p);
+  podkeep_runtime *runtime = NULL;
+  spec.struct_size = offsetof(podkeep_runtime_spec, drop);
+  CHECK_STATUS(podkeep_runtime_new(&spec, &runtime), PODKEEP_ERR_INVALID_ARGUMENT);
+  spec.struct_size = 0;
+  CHECK_STATUS(podkeep_runtime_new(&spec, &runtime), PODKEEP_ERR_INVALID_ARGUMENT);
+  CHECK_STATUS(podkeep_runtime_new(NULL, &runtime), PODKEEP_ERR_INVALID_ARGUMENT);
+  CHECK(runtime == NULL);
+  CHECK_INT(p->drop.count, 0);
+}
+
 TEST(L3_drop_once__no_drop_given) {
   probe *p = probe_new("no drop");
   p->no_drop = true;

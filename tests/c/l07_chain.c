@@ -57,6 +57,32 @@ TEST(L7_hook_then_run_then_teardown) {
   probe_free(p);
 }
 
+/* What S has stored for its own return is not disturbed by a record of the hook. */
+static int32_t stores_then_waits_for_hook(probe *p, podkeep_context *ctx) {
+  podkeep_context_fail(ctx, 7, "of S");
+  event_set(p->data);
+  event_wait(&p->hook.left);
+  return 7;
+}
+
+TEST(L7_records_of_S_and_of_the_hook_are_kept_apart) {
+  probe *p = probe_new("apart");
+  p->data = world_alloc(sizeof(event));
+  p->run.does = stores_then_waits_for_hook;
+  p->hook.does = hook_fails;
+  podkeep_pod *pod = probe_start(p);
+  event_wait(p->data);
+  CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_FAILED);
+  podkeep_failure *f = FAILURE_OF(pod);
+  bool hook_first = podkeep_failure_phase(f) == PODKEEP_PHASE_CANCEL; /* both are done at the same moment */
+  const podkeep_failure *of_hook = hook_first ? f : podkeep_failure_secondary(f);
+  const podkeep_failure *of_run = hook_first ? podkeep_failure_secondary(f) : f;
+  CHECK_FAILURE(of_hook, PODKEEP_PHASE_CANCEL, PODKEEP_KIND_RETURNED, 10, "hook");
+  CHECK_FAILURE(of_run, PODKEEP_PHASE_RUN, PODKEEP_KIND_RETURNED, 7, "of S");
+  CHECK_OK(podkeep_failure_free(f));
+  probe_free(p);
+}
+
 static int32_t run_until_hook_begins(probe *p, podkeep_context *ctx) {
   (void)ctx;
   event_wait(&p->hook.entered);

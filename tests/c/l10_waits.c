@@ -247,6 +247,28 @@ TEST(L10_wakes__many_waiters) {
   probe_free(p);
 }
 
+static void close_it(void *arg) {
+  waiter *x = arg;
+  x->status = podkeep_pod_close(x->pod);
+}
+
+TEST(L10_many_close_at_once) {
+  probe *p = probe_new("closed by many");
+  p->teardown.held = true;
+  waiter *x[6];
+  podkeep_pod *pod = probe_running(p);
+  for (int i = 0; i < 6; i++) {
+    x[i] = world_alloc(sizeof *x[i]);
+    x[i]->pod = pod;
+    worker_start(&x[i]->w, close_it, x[i]);
+  }
+  for (int i = 0; i < 6; i++) worker_asleep(&x[i]->w);
+  event_wait(&p->teardown.entered);
+  event_set(&p->teardown.go);
+  for (int i = 0; i < 6; i++) woke(x[i], PODKEEP_OK);
+  probe_free(p);
+}
+
 /* "free = cancel, and the handle is dead; waiters already waiting go on." */
 TEST(L10_waiters_go_on_when_the_handle_is_freed) {
   probe *p = probe_new("freed under them");

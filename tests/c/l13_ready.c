@@ -274,6 +274,19 @@ TEST(L15_wait_ready__was_ready) {
   probe_free(p);
 }
 
+TEST(L15_wait_ready__was_ready_and_returned) {
+  probe *p = probe_new("was ready, returned");
+  p->run.held = p->teardown.held = true;
+  podkeep_pod *pod = probe_running(p);
+  event_set(&p->run.go);
+  event_wait(&p->teardown.entered);
+  CHECK_OK(podkeep_pod_wait_ready(pod, PODKEEP_FOREVER));
+  event_set(&p->teardown.go);
+  CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
+  CHECK_OK(podkeep_pod_wait_ready(pod, PODKEEP_FOREVER));
+  probe_free(p);
+}
+
 TEST(L15_wait_ready__was_ready_and_failed) {
   probe *p = probe_new("was ready, failed");
   p->run.held = p->teardown.held = true;

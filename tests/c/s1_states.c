@@ -238,6 +238,7 @@ TEST(S1_running__run_failed_is_stopping_then_failed) {
   event_set(&p->run.go);
   CHECK_EVENT(m, RUNNING, STOPPING);
   event_wait(&p->teardown.entered);
+  CHECK(!p->teardown.saw_cancelled); /* it ended by itself: nobody had asked */
   answers(p->pod, PODKEEP_ERR_TIMEOUT, PODKEEP_ERR_FAILED, true);
   event_set(&p->teardown.go);
   CHECK_EVENT(m, STOPPING, FAILED);

@@ -54,7 +54,8 @@ if wanted compile; then
     for std in 17 20 23; do
       dialect=c++$std
       $compiler -std=$dialect -E -x c++ /dev/null >/dev/null 2>&1 || dialect=c++2b
-      for flags in "" "-fno-exceptions" "-fno-rtti" "-fno-exceptions -fno-rtti" "-DPODKEEP_DYNAMIC" "-DPODKEEP_DYNAMIC -fno-exceptions -fno-rtti"; do
+      for flags in "" "-fno-exceptions -fno-rtti" "-fno-rtti -DPODKEEP_DYNAMIC" "-fno-exceptions -DPODKEEP_DYNAMIC"; do
+        case "$compiler$flags" in *libc++*PODKEEP*) continue ;; esac
         echo "$compiler -std=$dialect $flags" >>"$scratch/matrix"
       done
     done

@@ -43,7 +43,7 @@ static void expect_all(uintptr_t value) {
 
 static int is_live(const struct world *w, uintptr_t value) {
   return value == (uintptr_t)w->runtime || value == (uintptr_t)w->pod || value == (uintptr_t)w->other ||
-         value == (uintptr_t)w->ctx || value == (uintptr_t)w->failure || value == (uintptr_t)w->monitor ||
+         value == (uintptr_t)w->ctx || value == (uintptr_t)world_over || value == (uintptr_t)w->failure || value == (uintptr_t)w->monitor ||
          value == (uintptr_t)podkeep_failure_secondary(w->failure);
 }
 

@@ -234,6 +234,7 @@ static void kick_signals(void) {
     refused(PODKEEP_ERR_INVALID_ARGUMENT, "kick_signal", number);
   }
   for (i = 0; i < sizeof good / sizeof good[0]; i++) {
+    if (good[i] == 64 && under_tool()) continue; /* valgrind keeps it to itself */
     options.kick_signal = good[i];
     lives();
   }

@@ -241,10 +241,11 @@ static void no_memory_for_arguments(void) {
   podkeep_runtime *runtime = make_runtime("r", NULL);
   podkeep_pod_options options = PODKEEP_POD_OPTIONS_INIT;
   podkeep_pod *pods[PODS];
-  char *bytes = calloc(1, SIZE);
+  char *bytes;
   podkeep_status s = PODKEEP_OK;
   int n = 0, round;
   if (under_tool()) skip("the tool needs address space of its own");
+  bytes = calloc(1, SIZE);
   warm_up(runtime);
   CHECK(bytes != NULL);
   options.args = bytes;

@@ -42,11 +42,15 @@ podkeep_pod *make_running(podkeep_runtime *runtime) {
   return pod;
 }
 
+podkeep_context *world_over;
 void world_make(struct world *w) {
   podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
   podkeep_runtime *runtime;
   podkeep_pod *failed;
+  struct world of_failed;
   spec.name = "failing";
+  spec.init = keep_context;
+  spec.config = &of_failed;
   spec.run_forever = run_and_fail;
   spec.teardown = fail_too;
   IS(podkeep_runtime_new(&spec, &runtime), PODKEEP_OK);
@@ -56,8 +60,8 @@ void world_make(struct world *w) {
   IS(podkeep_pod_join(failed, slow(10000)), PODKEEP_ERR_FAILED);
   IS(podkeep_pod_failure(failed, &w->failure), PODKEEP_OK);
   IS(podkeep_pod_free(failed), PODKEEP_OK);
+  world_over = of_failed.ctx;
   spec.name = "running";
-  spec.init = keep_context;
   spec.run_forever = run_until_cancelled;
   spec.teardown = NULL;
   spec.config = w;

@@ -6,6 +6,7 @@
 
 /* A running pod with its context, a NEW one, a failure with a secondary, a monitor of the running pod. */
 void world_make(struct world *w);
+extern podkeep_context *world_over; /* the context of the pod that failed, whose life is over */
 void world_free(struct world *w); /* checks that all of it still works, then frees it */
 
 /* run_forever of most pods here: waits until cancelled. */

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds and runs every code example of README.md and docs/guide.md, as it stands there.
+# Builds and runs every code example of README.md and docs/guide.md, as it stands there, and follows the links of all pages.
 #
 #   tests/readme/run.sh        against build/stage, or the tree that STAGE names; PYTHON, CC and CXX as in the Makefile
 #
@@ -76,7 +76,7 @@ build() { # EXAMPLE WORDS...: makes EXAMPLE.bin
   esac
 }
 
-passed=0 failed=0
+passed=0 failed=0 examples=0
 for example in "$out"/*.c "$out"/*.cpp "$out"/*.py; do
   case $example in *\** | *.whole.c) continue ;; esac
   read -r -a how <"${example%.*}.how"
@@ -93,7 +93,7 @@ for example in "$out"/*.c "$out"/*.cpp "$out"/*.py; do
       done
       if [ -z "$missing" ]; then
         echo "ok: $name (${how[*]})"
-        passed=$((passed + 1))
+        passed=$((passed + 1)) examples=$((examples + 1))
         continue
       fi
       echo "it did not print:$missing" >>"$log"
@@ -105,7 +105,35 @@ for example in "$out"/*.c "$out"/*.cpp "$out"/*.py; do
   sed 's/^/    /' "$log"
   failed=$((failed + 1))
 done
+# Links within the repository: the file is there, and so is the heading.
+slugs() { # as GitHub makes them of headings
+  grep -E '^#+ ' "$1" | sed -E 's/^#+ //' | tr '[:upper:]' '[:lower:]' | sed -E 's/[^a-z0-9 _-]//g; s/ /-/g'
+}
+for page in README.md CONTRIBUTING.md CHANGELOG.md docs/*.md docs/*/*.md bindings/python/README.md benches/README.md; do
+  log=$out/links.log
+  : >"$log"
+  # A link may be broken over two lines.
+  tr '\n' ' ' <"$page" | grep -oE '\]\([^)[:space:]]+\)' | sed -E 's/^\]\(//; s/\)$//' | sort -u | while read -r link; do
+    case $link in http://* | https://*) continue ;; esac
+    file=${link%%#*} anchor=
+    case $link in *#*) anchor=${link#*#} ;; esac
+    if [ -z "$file" ]; then target=$page; else target=$(dirname "$page")/$file; fi
+    if [ ! -e "$target" ]; then
+      echo "$link: there is no $target" >>"$log"
+    elif [ -n "$anchor" ] && ! slugs "$target" | grep -qx -- "$anchor"; then
+      echo "$link: no heading of $target" >>"$log"
+    fi
+  done
+  if [ -s "$log" ]; then
+    echo "FAILED: links of $page"
+    sed 's/^/    /' "$log"
+    failed=$((failed + 1))
+  else
+    echo "ok: links of $page"
+    passed=$((passed + 1))
+  fi
+done
 # Examples that nobody finds any more would pass.
-[ "$passed" -gt 0 ] || failed=$((failed + 1))
+[ "$examples" -gt 0 ] || failed=$((failed + 1))
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -15,21 +15,22 @@ marks = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 class Busy(podkeep.Runtime):
-    def __init__(self):
-        self.ticks = 0
+    def __init__(self, ticking):
+        self.ticking = ticking
 
     def run_forever(self, ctx):
         while not ctx.wait(0.001):
-            self.ticks += 1
+            self.ticking.set()
             sum(range(100))
 
     def teardown(self):
-        assert self.ticks > 0
         os.write(marks, b"t")
 
 
-pods = [podkeep.Pod(Busy, name=f"busy{number}").start() for number in range(10)]
-time.sleep(0.02)  # some ticks for each of them
+ticking = [threading.Event() for _ in range(10)]
+pods = [podkeep.Pod(Busy, args=(event,), name=f"busy{number}").start() for number, event in enumerate(ticking)]
+for event in ticking:
+    event.wait()
 print("up", flush=True)
 
 if how == "return":
@@ -69,7 +70,7 @@ elif how == "shutdown":
     left = podkeep.shutdown()
     assert left == 0 and all(pod.state is podkeep.State.STOPPED for pod in pods)
     try:
-        podkeep.Pod(Busy)
+        podkeep.Pod(Busy, args=(ticking[0],))
     except podkeep.Error as error:
         assert error.status is podkeep.Status.INVALID_STATE
     else:
