@@ -13,7 +13,7 @@ extern const struct peer *const peers[PEERS];
 /* The body of a child: `what` is life, cold, flag or many; `peer` is an index; `size` counts cycles, looks or threads.
  * Values are printed in ns, RSS in KiB a thread. */
 int measure(const char *what, int peer, long size);
-bool has_flag(int peer);                    /* whether it has a way of its own to look at the flag */
+bool has_flag(int peer);         /* whether it has a way of its own to look at the flag */
 double median(double *values, long count); /* sorts */
 
 #endif

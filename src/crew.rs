@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::context::Context;
@@ -64,7 +64,7 @@ impl Crew {
         if state.threads <= state.reserved {
             let arg = ptr::from_ref(world).cast_mut().cast();
             // SAFETY: `enter` expects a world.
-            unsafe { world.default_attr.spawn(enter, arg) }.map_err(|e| {
+            unsafe { world.default_attr.spawn(&AtomicU64::new(0), enter, arg) }.map_err(|e| {
                 Error::resources(format!("no thread for the cancel hook: {}; the pod is still NEW", linux::describe(e)))
             })?;
             state.threads += 1;
@@ -141,6 +141,9 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
             }
             Job::Release(runtime) => {
                 runtime.release();
+                if !world.is_here() {
+                    return ptr::null_mut(); // the drop forked, and this is the child
+                }
                 drop(runtime);
                 world.crew.give_back();
             }
@@ -178,7 +181,7 @@ pub(crate) fn died(pod: PodRef) {
         if state.threads < state.reserved {
             let arg = ptr::from_ref(world).cast_mut().cast();
             // SAFETY: `enter` expects a world.
-            if unsafe { world.default_attr.spawn(enter, arg) }.is_ok() {
+            if unsafe { world.default_attr.spawn(&AtomicU64::new(0), enter, arg) }.is_ok() {
                 state.threads += 1;
             }
         }

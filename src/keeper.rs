@@ -89,7 +89,7 @@ pub(crate) fn ensure(world: &'static World) -> Result<()> {
     let mut runs = lock(&world.keeper_runs);
     if !*runs {
         // SAFETY: `enter` expects a world.
-        unsafe { world.default_attr.spawn(enter, ptr::from_ref(world).cast_mut().cast()) }
+        unsafe { world.default_attr.spawn(&AtomicU64::new(0), enter, ptr::from_ref(world).cast_mut().cast()) }
             .map_err(|e| Error::resources(format!("no thread for the library's keeper: {}", linux::describe(e))))?;
         *runs = true;
     }

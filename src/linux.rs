@@ -5,6 +5,7 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// A moment of the monotonic clock, in nanoseconds.
@@ -227,19 +228,18 @@ impl ThreadAttr {
         }
     }
 
-    /// Makes a joinable thread.
+    /// Makes a joinable thread; `thread` says which before it runs.
     ///
     /// # Safety
     /// `arg` is what `entry` expects.
-    pub(crate) unsafe fn spawn(&self, entry: Entry, arg: *mut c_void) -> Result<libc::pthread_t, c_int> {
-        let mut thread = 0;
+    pub(crate) unsafe fn spawn(&self, thread: &AtomicU64, entry: Entry, arg: *mut c_void) -> Result<(), c_int> {
         // SAFETY: C and C-unwind differ only in what may pass through them, and what passes is glibc's own forced
         // unwinding, which its thread start expects. The attribute is initialised.
         let rc = unsafe {
             let entry = std::mem::transmute::<Entry, extern "C" fn(*mut c_void) -> *mut c_void>(entry);
-            libc::pthread_create(&mut thread, &self.0, entry, arg)
+            libc::pthread_create(thread.as_ptr(), &self.0, entry, arg)
         };
-        if rc == 0 { Ok(thread) } else { Err(rc) }
+        if rc == 0 { Ok(()) } else { Err(rc) }
     }
 }
 
@@ -256,17 +256,15 @@ pub(crate) fn this_thread() -> libc::pthread_t {
     unsafe { libc::pthread_self() }
 }
 
-/// Waits until the kernel's thread has ended and gives its stack back; false: not until `until`.
+/// Waits until the kernel's thread has ended and gives its stack back; an error (ETIMEDOUT: not until `until`): not so.
 ///
 /// # Safety
 /// `thread` is joinable and nobody else joins or detaches it.
-pub(crate) unsafe fn join_thread(thread: libc::pthread_t, until: Nanos) -> bool {
+pub(crate) unsafe fn join_thread(thread: libc::pthread_t, until: Nanos) -> Result<(), c_int> {
     // SAFETY: the caller's promise.
-    unsafe {
-        if until == NEVER {
-            return libc::pthread_join(thread, ptr::null_mut()) == 0;
-        }
-        pthread_clockjoin_np(thread, ptr::null_mut(), libc::CLOCK_MONOTONIC, &timespec(until)) == 0
+    match unsafe { pthread_clockjoin_np(thread, ptr::null_mut(), libc::CLOCK_MONOTONIC, &timespec(until)) } {
+        0 => Ok(()),
+        error => Err(error),
     }
 }
 

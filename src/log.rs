@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering::*};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
@@ -62,7 +62,7 @@ impl Log {
             let mut state = lock(&self.state);
             if sink.is_some() && !state.has_thread {
                 // SAFETY: `enter` expects a world.
-                unsafe { world.default_attr.spawn(enter, ptr::from_ref(world).cast_mut().cast()) }
+                unsafe { world.default_attr.spawn(&AtomicU64::new(0), enter, ptr::from_ref(world).cast_mut().cast()) }
                     .map_err(|e| Error::resources(format!("no thread for the log: {}", linux::describe(e))))?;
                 state.has_thread = true;
             }
@@ -127,7 +127,12 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
         // Nothing with a destructor stands below the callback (see `host::thread`).
         let job = ManuallyDrop::new(world.log.next());
         role::as_callee(|| job.0.write(job.1.level, job.1.pod, &job.1.message));
-        role::as_callee(|| drop(ManuallyDrop::into_inner(job)));
+        if world.is_here() {
+            role::as_callee(|| drop(ManuallyDrop::into_inner(job)));
+        }
+        if !world.is_here() {
+            return ptr::null_mut(); // the callback or the drop forked, and this is the child
+        }
     }
 }
 

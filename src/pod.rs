@@ -56,7 +56,7 @@ pub(crate) struct PodCell {
     pub(crate) args: Args,
     /// What `init` gave: for the hook, which runs on another thread.
     pub(crate) state: AtomicPtr<c_void>,
-    /// S, for the one who joins it. Set by S before it is launched.
+    /// S, for the one who joins it. Known before there is an S.
     pub(crate) thread: AtomicU64,
     pub(crate) kicks: AtomicU32,
     /// The states that the monitors were told of; only touched under the hub's lock.
@@ -231,6 +231,8 @@ pub(crate) fn free(pod: &PodRef) -> bool {
     }
     pod.advance(Event::Stop);
     pod.settle_if_never_launched();
+    // If a signal handler cancelled it while NEW, nobody may be left to tell: the keeper could find the slot empty.
+    pod.publish();
     true
 }
 
@@ -274,8 +276,14 @@ impl PodRef {
 
     pub(crate) fn announce(&self, step: Step) {
         cancel::alert(self, step, false);
-        if step.before.state() != step.after.state()
-            && table::region().is_some_and(|r| r.watchers.load(SeqCst) > 0)
+        if step.before.state() != step.after.state() {
+            self.publish();
+        }
+    }
+
+    /// Tells the monitors and the log what they do not know yet.
+    pub(crate) fn publish(&self) {
+        if table::region().is_some_and(|r| r.watchers.load(SeqCst) > 0)
             && let Some(world) = World::existing()
         {
             lock(&world.hub).publish(self);
@@ -429,6 +437,7 @@ impl PodRef {
     }
 
     fn wait_end(&self, limit: Limit, call: &str) -> Result<()> {
+        let mut patience = None;
         loop {
             let word = self.word();
             let life = Life(word as u32);
@@ -453,13 +462,14 @@ impl PodRef {
             }
             let until = limit.deadline();
             let force_at = self.stop_limit.load(Relaxed);
-            // On its way down S is soon gone: wait for the thread itself, which the kernel tells without a wake of S's.
-            if life.state() == State::Stopping
-                && force_at != NEVER
-                && linux::now() < force_at
-                && host::thread::reap(self, until.min(force_at))
-            {
-                continue;
+            // On its way down S is mostly soon gone: wait for the thread itself, which the kernel tells without a wake
+            // of S's. Not for long: whoever waits for the thread does not see the final state, or a drop that hangs.
+            if life.state() == State::Stopping {
+                let now = linux::now();
+                let soon = (*patience.get_or_insert(now.saturating_add(SOON))).min(until).min(force_at);
+                if now < soon && host::thread::reap(self, soon) {
+                    continue;
+                }
             }
             self.sleep(word, Side::Host, until);
         }
@@ -484,6 +494,9 @@ impl PodRef {
 
 /// How long after the final state a join waits for the drop and for the thread's own end.
 const LEAVE_TIME: Nanos = 1_000_000_000;
+
+/// How long it waits for the thread alone, before it listens to the state.
+const SOON: Nanos = 20_000_000;
 
 /// When a pod is ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

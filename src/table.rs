@@ -313,7 +313,7 @@ pub(crate) struct PodRef {
 }
 
 impl PodRef {
-    /// A new pod in a slot of its own. The result is the reference that its handle stands for.
+    /// A new pod in a slot of its own. Its handle stands for one reference, the result is another.
     pub(crate) fn new(world: &World, cell: Box<PodCell>, life: Life, grace: linux::Nanos) -> Result<PodRef> {
         let region = ensure_region()?;
         let index = world.take_slot()?;
@@ -340,7 +340,7 @@ impl PodRef {
         slot.seen.store(0, Relaxed);
         slot.cell.store(Box::into_raw(cell), Release);
         slot.life.store((incarnation as u64) << 32 | life.0 as u64, SeqCst);
-        slot.guard.store((generation as u64) << 32 | ALIVE | 1, SeqCst);
+        slot.guard.store((generation as u64) << 32 | ALIVE | 2, SeqCst);
         Ok(PodRef { slot, generation })
     }
 

@@ -98,6 +98,11 @@ impl World {
         Ok(World::existing().expect("just set"))
     }
 
+    /// Whether this world is this process's: false in the child of a fork.
+    pub(crate) fn is_here(&self) -> bool {
+        World::existing().is_some_and(|world| std::ptr::eq(world, self))
+    }
+
     /// Refuses what is new after a shutdown.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.shut.load(SeqCst) {

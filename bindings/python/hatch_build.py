@@ -19,8 +19,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 LIBRARY = "libpodkeep.so.0"
-# What cargo needs of the repository; what is not there is not needed.
-CRATE = ("Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "src", "include", "benches", "LICENSE-MIT", "LICENSE-APACHE")
+# What cargo needs of the repository to build the library, and its licences.
+CRATE = ("Cargo.toml", "Cargo.lock", "build.rs", "src", "README.md", "LICENSE-MIT", "LICENSE-APACHE")
 
 
 def crate_of(root: str) -> Path:

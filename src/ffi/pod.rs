@@ -241,7 +241,6 @@ pub unsafe extern "C" fn podkeep_pod_new(
         };
         let pod = pod::make(&runtime, &options.settings()?)?;
         *out = as_pointer(pod.handle());
-        std::mem::forget(pod); // the reference that the handle stands for
         Ok(())
     })
 }

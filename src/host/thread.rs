@@ -26,8 +26,8 @@ pub(crate) fn spawn(pod: &PodRef, world: &World) -> Result<()> {
     let attr = pod.cell().attr.as_ref().unwrap_or(&world.default_attr);
     let index = pod.clone().into_index();
     // SAFETY: `enter` takes the reference over.
-    let made = unsafe { attr.spawn(enter, ptr::without_provenance_mut(index as usize)) };
-    made.map(|_| ()).map_err(|error| {
+    let made = unsafe { attr.spawn(&pod.cell().thread, enter, ptr::without_provenance_mut(index as usize)) };
+    made.map_err(|error| {
         // SAFETY: no thread took it.
         drop(unsafe { PodRef::from_index(index) });
         let (name, why) = (pod.name(), linux::describe(error));
@@ -43,7 +43,6 @@ extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
     // SAFETY: `spawn` handed one reference to this thread. `leave` gives it back: a local with a destructor must not
     // stand below a callback.
     let pod = ManuallyDrop::new(unsafe { PodRef::from_index(index.addr() as u32) });
-    pod.cell().thread.store(linux::this_thread(), Relaxed);
     pod.tid.store(linux::thread_id(), Relaxed);
     linux::name_thread(pod.cell().name);
     role::enter_pod(&pod);
@@ -125,6 +124,9 @@ fn leave(pod: ManuallyDrop<PodRef>) {
     let life = pod.life();
     if let Some(world) = World::existing() {
         pod.settle();
+        if !pod.is_here() {
+            return; // the drop forked, and this is the child
+        }
         if life.has_hook() {
             world.crew.give_back();
         }
@@ -147,20 +149,20 @@ fn died(pod: PodRef) {
     leave(ManuallyDrop::new(pod));
 }
 
-/// Waits for the end of S's kernel thread, until `until`; false: somebody else does, or it needs nobody.
+/// Waits for the end of S's kernel thread, until `until`; false: it cannot be waited for, or somebody else does.
 pub(crate) fn reap(pod: &PodRef, until: Nanos) -> bool {
     if pod.step(Event::ReapClaim).is_none() {
         return false;
     }
     let thread = pod.cell().thread.load(Relaxed);
     // SAFETY: the claim makes this thread the only one that joins it, and S does not detach itself meanwhile.
-    unsafe {
-        if !linux::join_thread(thread, until) && pod.step(Event::ReapRelease).is_none() {
-            // S went in this very moment, and left its thread to us.
-            linux::detach_thread(thread);
-        }
+    let joined = unsafe { linux::join_thread(thread, until) };
+    if joined.is_err() && pod.step(Event::ReapRelease).is_none() {
+        // S went in this very moment, and left its thread to us.
+        // SAFETY: as above.
+        unsafe { linux::detach_thread(thread) };
     }
-    true
+    !matches!(joined, Err(error) if error != libc::ETIMEDOUT)
 }
 
 /// Sends the kick. The caller has seen to it that S is there.

@@ -269,6 +269,28 @@ TEST(L10_many_close_at_once) {
   probe_free(p);
 }
 
+/* The state is what is waited for; a drop that hangs delays neither close nor join by more than a moment. */
+static void a_hanging_drop(bool close_first) {
+  probe *p = probe_new("clinging");
+  p->options.grace_ms = LIMIT_MS * 100; /* whoever waits for the drop instead waits past the case's limit */
+  p->drop.held = true;
+  podkeep_pod *pod = probe_running(p);
+  CHECK_OK(podkeep_runtime_free(p->runtime));
+  p->runtime = NULL;
+  waiter *x = world_alloc(sizeof *x);
+  x->pod = pod;
+  x->timeout = PODKEEP_FOREVER;
+  if (!close_first) CHECK_OK(podkeep_pod_cancel(pod));
+  worker_start(&x->w, close_first ? close_it : wait_for_it, x);
+  woke(x, PODKEEP_OK);
+  CHECK_STATE(pod, PODKEEP_STATE_STOPPED);
+  event_set(&p->drop.go);
+  probe_free(p);
+}
+
+TEST(L10_a_hanging_drop_delays_no_close) { a_hanging_drop(true); }
+TEST(L10_a_hanging_drop_delays_no_join) { a_hanging_drop(false); }
+
 /* "free = cancel, and the handle is dead; waiters already waiting go on." */
 TEST(L10_waiters_go_on_when_the_handle_is_freed) {
   probe *p = probe_new("freed under them");

@@ -157,6 +157,10 @@ void probes_check(void) {
       check_failed(__FILE__, __LINE__, "L1: %s: run without init: %s", p->name, history_text(&p->called));
     if (p->hook.count == 1 && p->run.count == 0)
       check_failed(__FILE__, __LINE__, "L9: %s: the hook came without run: %s", p->name, history_text(&p->called));
+    const step *users[] = {&p->init, &p->run, &p->teardown, &p->hook};
+    for (size_t i = 0; i < 4; i++)
+      if (p->drop.count == 1 && users[i]->count == 1 && users[i]->left_at > p->drop.entered_at)
+        check_failed(__FILE__, __LINE__, "L3: %s: drop came before the last callback was over: %s", p->name, history_text(&p->called));
     if (p->hook.count == 1 && p->teardown.count == 1 && p->hook.left_at > p->teardown.entered_at)
       check_failed(__FILE__, __LINE__, "L9: %s: teardown came before the hook was over: %s", p->name, history_text(&p->called));
   }

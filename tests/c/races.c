@@ -212,6 +212,32 @@ TEST(race_ready_and_its_timeout) {
   }
 }
 
+/* S ends from inside while the hook is about to be called: it comes while run is entered or not at all, and it is over before the
+ * config is dropped (probes_check). */
+static int32_t exits_after_cancel(probe *p, podkeep_context *ctx) {
+  CHECK_OK(podkeep_context_wait(ctx, PODKEEP_FOREVER));
+  pass_us((long)random_below(20));
+  return does_exit(p, ctx);
+}
+
+static int32_t takes_a_moment(probe *p, podkeep_context *ctx) {
+  (void)p, (void)ctx;
+  pass_us(200); /* so that an overlap shows */
+  return 0;
+}
+
+TEST_THREAD(race_thread_ended_from_inside_and_its_hook) {
+  for (int round = 0; round < rounds(300); round++) {
+    probe *p = probe_new("leaving");
+    p->s_may_die = true;
+    p->run.does = exits_after_cancel;
+    p->hook.does = takes_a_moment;
+    probe_running(p);
+    if (round % 2) CHECK_OK(podkeep_pod_cancel(p->pod));
+    probe_free(p);
+  }
+}
+
 /* jthread's dtor case: ten pods, each let go by free alone; all come to their teardown. */
 TEST(race_ten_pods_let_go) {
   for (int round = 0; round < rounds(20); round++) {

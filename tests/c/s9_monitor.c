@@ -196,6 +196,24 @@ TEST(S9_of_a_pod_freed_while_new) {
   CHECK_OK(podkeep_monitor_free(m));
 }
 
+/* The same for one that was cancelled right before: the news of the cancel must not get lost with the handle. */
+TEST(S9_of_a_pod_cancelled_and_freed_while_new) {
+  for (int i = 0; i < rounds(100); i++) {
+    probe *p = probe_new("unborn");
+    podkeep_monitor *m = watch(probe_make(p));
+    if (i % 2) CHECK_EVENT(m, NEW, NEW);
+    CHECK_OK(podkeep_pod_cancel(p->pod));
+    probe_free(p);
+    podkeep_state last = -1;
+    podkeep_event e = PODKEEP_EVENT_INIT;
+    podkeep_status status;
+    while ((status = podkeep_monitor_next(m, &e, LIMIT_MS)) == PODKEEP_OK) last = e.to;
+    CHECK_STATUS(status, PODKEEP_ERR_ENDED);
+    CHECK_INT(last, PODKEEP_STATE_STOPPED);
+    CHECK_OK(podkeep_monitor_free(m));
+  }
+}
+
 TEST(S9_several_monitors_hear_the_same) {
   probe *p = probe_new("popular");
   p->init.held = p->run.held = p->teardown.held = true;

@@ -36,7 +36,9 @@ def interpreters() -> "list[str]":
     root = os.environ.get("PYENV_ROOT") or str(Path.home() / ".pyenv")
     if pyenv:
         root = subprocess.run([pyenv, "root"], capture_output=True, text=True).stdout.strip() or root
-    for python in sorted(Path(root, "versions").glob("3.*/bin/python"), key=lambda path: path.parts[-3].split(".")):
+    # Older patch releases first, so that the newest stays.
+    pythons = Path(root, "versions").glob("3.*/bin/python")
+    for python in sorted(pythons, key=lambda path: [int(part) for part in path.parts[-3].split(".") if part.isdigit()]):
         version = version_of(str(python))
         if version >= (3, 9):
             found[version] = str(python)

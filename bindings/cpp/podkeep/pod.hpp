@@ -48,9 +48,13 @@ class Pod {
   }
 
   // Takes over a pod made with the C functions; its failures carry no exception objects.
-  static Pod adopt(podkeep_pod *owned) noexcept {
+  static Pod adopt(podkeep_pod *owned) {
     Pod pod;
-    pod.handle_ = owned;
+    const podkeep_status status = detail::load();  // PODKEEP_DYNAMIC: the handle came about without this header
+    if (status == PODKEEP_OK)
+      pod.handle_ = owned;
+    else
+      pod.refuse(status);
     return pod;
   }
   // Gives the handle away: podkeep_pod_free is the caller's now.

@@ -19,7 +19,8 @@ PODKEEP_BEGIN_NAMESPACE_
 //   the constructor     T(arguments...), or T(Context &, arguments...) for one that is long or wants to keep the context
 //   run_forever         blocks until it is cancelled
 //   teardown, ~T        whenever the constructor succeeded, however run_forever ended
-// An exception out of any of them is the pod's failure (kind Exception), and join, wait_ready and close rethrow it.
+// An exception out of the constructor, run_forever, teardown or cancel is a failure of kind Exception; join, wait_ready and close rethrow
+// the one that is the pod's first failure. In code compiled with -fno-exceptions none may reach these functions.
 // ~T runs in S; only when the thread of S is ended from inside (pthread_exit, pthread_cancel) there is no teardown, and ~T runs with
 // the last reference to the recipe, on any thread.
 class Runtime {

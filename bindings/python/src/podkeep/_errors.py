@@ -124,5 +124,5 @@ def add_note(exception: BaseException, note: str) -> None:
     notes = getattr(exception, "__notes__", None)
     if not isinstance(notes, list):
         notes = []
-        exception.__notes__ = notes  # type: ignore[attr-defined]
+        setattr(exception, "__notes__", notes)
     notes.append(note)

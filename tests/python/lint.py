@@ -1,0 +1,44 @@
+"""Checks the types of the package, the examples and its users' view with mypy --strict, pinned, in build/venv-mypy.
+
+Last line: N passed, N failed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from run import BUILD, HERE, ROOT, interpreters, version_of, virtualenv
+
+SOURCES = [
+    ROOT / "bindings/python/src/podkeep",
+    ROOT / "examples/python/http_server.py",
+    ROOT / "examples/python/asyncio_server.py",
+    HERE / "programs/typed.py",
+]
+
+
+def main() -> int:
+    # mypy itself may want a newer Python than the oldest that the package supports.
+    python = max(interpreters(), key=version_of)
+    inside = virtualenv(python, version_of(python), HERE / "requirements-lint.txt", "venv-mypy")
+    failed = 0
+    for source in SOURCES:
+        for target in ("3.9", "3.13"):
+            ran = subprocess.run(
+                [str(inside), "-m", "mypy", "--strict", "--python-version", target, "--cache-dir", str(BUILD / "python/mypy"), str(source)],
+                env={**os.environ, "MYPYPATH": str(ROOT / "bindings/python/src")},
+                capture_output=True,
+                text=True,
+            )
+            failed += ran.returncode != 0
+            print(f"mypy --strict {source.relative_to(ROOT)} (Python {target}): {ran.stdout.splitlines()[-1] if ran.stdout else ran.stderr}")
+            if ran.returncode != 0:
+                print(ran.stdout, end="")
+    print(f"{2 * len(SOURCES) - failed} passed, {failed} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

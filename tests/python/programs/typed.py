@@ -1,0 +1,80 @@
+"""Never run: what a typed program may write, for mypy --strict. Errors that must be there are marked and checked as such."""
+
+from __future__ import annotations
+
+import logging
+from typing import List, Optional
+
+import podkeep
+
+
+class Worker(podkeep.Runtime):
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run_forever(self, ctx: podkeep.Context) -> Optional[int]:
+        while not ctx.wait(0.5):
+            ctx.heartbeat()
+            left: Optional[float] = ctx.time_left
+            if left is not None and left < 1:
+                return ctx.fail(3, f"{self.size}")
+        return 0
+
+    def cancel(self) -> None:
+        podkeep.current_context().status("cancelled")
+
+    def teardown(self) -> None:
+        pass
+
+
+class Loop(podkeep.AsyncRuntime):
+    async def run_forever(self, ctx: podkeep.Context) -> None:
+        await ctx.cancelled_async()
+
+    async def teardown(self) -> None:
+        pass
+
+
+@podkeep.runtime
+def ticker(ctx: podkeep.Context, every: float) -> None:
+    while not ctx.wait(every):
+        pass
+
+
+class Named(podkeep.Pod):
+    pass
+
+
+def use() -> List[str]:
+    with podkeep.Pod(Worker, args=(3,), name="w", grace=5, ready="notify", stack_size=1 << 20) as pod:
+        state: podkeep.State = pod.state
+        number: Optional[int] = pod.id
+        pod.wait_ready(timeout=1.5)
+    named: Named = Named(ticker, kwargs={"every": 1.0}).start(wait=False)
+    try:
+        named.join(timeout=1)
+    except podkeep.PodTimeout as error:
+        assert error.state is not None
+        as_builtin: TimeoutError = error
+    except podkeep.PodFailed as error:
+        record: podkeep.Failure = error.failure
+        return [str(each.phase) for each in record.chain()] + [str(as_builtin), str(number), str(state)]
+    podkeep.set_log(logging.getLogger("pods"), logging.DEBUG)
+    left: int = podkeep.shutdown(timeout=1)
+    return [str(event.to) for event in podkeep.Monitor(pod)] + [str(left)]
+
+
+async def use_async() -> None:
+    async with podkeep.Pod(Loop) as pod:
+        await pod.ready(timeout=1)
+        async for event in podkeep.Monitor(pod):
+            if event.failure is not None:
+                raise RuntimeError(event.failure.message)
+        await pod.joined()
+        await pod.closed()
+
+
+def wrong() -> None:
+    podkeep.Pod(Worker, graze=5)  # type: ignore[call-arg]
+    podkeep.Pod(Worker(3))  # type: ignore[arg-type]
+    podkeep.Pod(Worker, grace="5")  # type: ignore[arg-type]
