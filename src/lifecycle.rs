@@ -157,7 +157,7 @@ pub(crate) enum Event {
     HookJoined,
     /// S is done.
     End { failed: bool },
-    /// S ended from inside: no callback follows.
+    /// S ended from inside its callback: no callback follows.
     Died,
     /// A user asks for the end.
     Stop,
@@ -407,7 +407,8 @@ impl Life {
             }
             Event::HookJoined if self.seat() == Seat::Hook => self.teardown_due(),
             Event::End { failed } if !state.is_final() => self.ended(failed),
-            Event::Died if !state.is_final() => self.ended(true),
+            // A hook that has begun by now is waited for first.
+            Event::Died if !state.is_final() && !self.hook_running() => self.ended(true),
             Event::Stop => match state {
                 New => self.with(STOP | USER | OVER).to(Stopped),
                 Starting | Running => self.with(STOP | USER).to(Stopping),
@@ -482,7 +483,7 @@ mod tests {
                         || life.seat() == Seat::Barred
                         || (life.seat() == Seat::Nowhere && life.stop_asked()))
             }
-            Event::Died => launched && life.seat() != Seat::Nowhere && !life.hook_running(),
+            Event::Died => launched && life.seat() != Seat::Nowhere,
             _ => true,
         }
     }
@@ -560,6 +561,10 @@ mod tests {
                 }
                 if life.state().is_final() {
                     assert_eq!(next.state(), life.state(), "{event:?} after the end");
+                }
+                if !life.state().is_final() && next.state().is_final() {
+                    assert!(!next.hook_running(), "the config may be dropped now: {event:?}");
+                    assert!(!next.hook_due());
                 }
             }
         }

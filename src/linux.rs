@@ -179,11 +179,14 @@ pub(crate) fn name_thread(name: &CStr) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
+const PTHREAD_CANCEL_DISABLE: c_int = 1;
+
 pub(crate) type Entry = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
 unsafe extern "C" {
-    // glibc 2.32 and 2.31; the libc crate has neither.
+    // Not in the libc crate; the two _np are glibc's, from 2.32 and 2.31.
     fn pthread_attr_setsigmask_np(attr: *mut libc::pthread_attr_t, mask: *const libc::sigset_t) -> c_int;
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
     fn pthread_clockjoin_np(
         thread: libc::pthread_t,
         value: *mut *mut c_void,
@@ -275,6 +278,25 @@ pub(crate) unsafe fn join_thread(thread: libc::pthread_t, until: Nanos) -> Resul
 pub(crate) unsafe fn detach_thread(thread: libc::pthread_t) {
     // SAFETY: the caller's promise.
     unsafe { libc::pthread_detach(thread) };
+}
+
+/// While it lives, pthread_cancel of this thread is put off.
+pub(crate) struct Uncancellable(c_int);
+
+impl Uncancellable {
+    pub(crate) fn begin() -> Uncancellable {
+        let mut before = 0;
+        // SAFETY: a valid out pointer.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &mut before) };
+        Uncancellable(before)
+    }
+}
+
+impl Drop for Uncancellable {
+    fn drop(&mut self) {
+        // SAFETY: glibc takes NULL for "do not tell".
+        unsafe { pthread_setcancelstate(self.0, ptr::null_mut()) };
+    }
 }
 
 /// Sends `signal` to a thread that exists.

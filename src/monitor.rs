@@ -4,7 +4,7 @@
 //! happens: whoever comes next under the hub's lock (S after its own step, the keeper after a cancel in a signal
 //! handler) publishes all that was not published yet, in order. While nobody watches, nothing is recorded at all.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering::*;
@@ -165,7 +165,12 @@ pub(crate) struct Monitor {
 
 #[derive(Default)]
 struct Queue {
-    events: VecDeque<Event>,
+    /// In order of their sequence; `None`: merged into a later one.
+    events: VecDeque<(u64, Option<Event>)>,
+    /// The sequence of each pod's last event in `events`.
+    newest: HashMap<u64, u64>,
+    /// How many of `events` are `None`.
+    merged: usize,
     fd: Option<OwnedFd>,
     /// Of the one pod the final state was queued, or the monitor was freed: no event follows.
     over: bool,
@@ -173,6 +178,45 @@ struct Queue {
 
 /// From here on events of one pod are merged: what a reader that sleeps costs at most, beside one event a pod.
 const MANY: usize = 1024;
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.events.len() == self.merged
+    }
+
+    /// A late reader costs the one who tells it nothing more: one look into a map, and a removal that is put off.
+    fn add(&mut self, mut event: Event) {
+        let earlier = self.newest.insert(event.pod, event.sequence);
+        if let Some(sequence) = earlier
+            && self.events.len() - self.merged >= MANY
+            && let Ok(at) = self.events.binary_search_by_key(&sequence, |&(sequence, _)| sequence)
+            && let Some(earlier) = self.events[at].1.take()
+        {
+            self.merged += 1;
+            event.from = earlier.from;
+            event.missed = earlier.missed + 1;
+        }
+        self.events.push_back((event.sequence, Some(event)));
+        if self.merged > self.events.len() / 2 {
+            self.events.retain(|(_, event)| event.is_some());
+            self.merged = 0;
+        }
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        loop {
+            let (sequence, event) = self.events.pop_front()?;
+            let Some(event) = event else {
+                self.merged -= 1;
+                continue;
+            };
+            if self.newest.get(&event.pod) == Some(&sequence) {
+                self.newest.remove(&event.pod);
+            }
+            return Some(event);
+        }
+    }
+}
 
 impl Monitor {
     /// Watches one pod, or all of the process.
@@ -208,17 +252,10 @@ impl Monitor {
         self.pod.is_none_or(|handle| handle == pod.handle())
     }
 
-    fn push(&self, mut event: Event) {
+    fn push(&self, event: Event) {
         let mut queue = lock(&self.queue);
         queue.over |= self.pod.is_some() && event.to.is_final();
-        if queue.events.len() >= MANY
-            && let Some(at) = queue.events.iter().rposition(|e| e.pod == event.pod)
-            && let Some(earlier) = queue.events.remove(at)
-        {
-            event.from = earlier.from;
-            event.missed = earlier.missed + 1;
-        }
-        queue.events.push_back(event);
+        queue.add(event);
         if let Some(fd) = &queue.fd {
             linux::signal_fd(fd);
         }
@@ -231,8 +268,8 @@ impl Monitor {
         }
         let mut queue = lock(&self.queue);
         loop {
-            if let Some(event) = queue.events.pop_front() {
-                if queue.events.is_empty()
+            if let Some(event) = queue.take() {
+                if queue.is_empty()
                     && let Some(fd) = &queue.fd
                 {
                     linux::drain_fd(fd);
@@ -258,7 +295,7 @@ impl Monitor {
         if queue.fd.is_none() {
             let fd = linux::event_fd()
                 .map_err(|e| Error::resources(format!("no descriptor for the monitor: {}", linux::describe(e))))?;
-            if !queue.events.is_empty() {
+            if !queue.is_empty() {
                 linux::signal_fd(&fd);
             }
             queue.fd = Some(fd);

@@ -2,20 +2,22 @@
 //! callback or a drop. It answers one question: would a blocking call from here wait for itself (L11)?
 
 use std::cell::Cell;
+use std::ptr;
 
 use crate::error::{Error, Result, Status};
 use crate::table::PodRef;
+use crate::world::World;
 
 #[derive(Clone, Copy)]
 struct Role {
     /// The pod's handle value; 0: an ordinary thread.
     pod: u64,
     hook: bool,
-    /// Inside a log callback or a drop.
-    in_callee: bool,
+    /// The world in whose log callback or drop this is; null: in none. In the child of a fork it is another's.
+    callee_of: *const World,
 }
 
-const NOBODY: Role = Role { pod: 0, hook: false, in_callee: false };
+const NOBODY: Role = Role { pod: 0, hook: false, callee_of: ptr::null() };
 
 thread_local! {
     // No destructor: a pod's thread may be ended in the middle of a callback.
@@ -37,9 +39,25 @@ pub(crate) fn leave() {
 /// Calls a log callback or a drop.
 pub(crate) fn as_callee(call: impl FnOnce()) {
     let before = ROLE.get();
-    ROLE.set(Role { in_callee: true, ..before });
+    ROLE.set(Role { callee_of: this_world(), ..before });
     call();
     ROLE.set(before);
+}
+
+fn this_world() -> *const World {
+    World::existing().map_or(ptr::null(), ptr::from_ref)
+}
+
+/// The role, without what a thread was in the parent of a fork.
+fn role() -> Role {
+    let mut role = ROLE.get();
+    if role.pod != 0 && !PodRef::of_role(role.pod).is_some_and(|pod| pod.is_here()) {
+        role.pod = 0;
+    }
+    if !role.callee_of.is_null() && role.callee_of != this_world() {
+        role.callee_of = ptr::null();
+    }
+    role
 }
 
 /// Whether this is S of the pod in slot `index`.
@@ -56,8 +74,8 @@ pub(crate) fn is_in_hook_of(pod: &PodRef) -> bool {
 
 /// Refuses a call that would block where it must not. `own`: the pod it would wait for; `None`: it waits for no pod.
 pub(crate) fn refuse_blocking(call: &str, own: Option<&PodRef>) -> Result<()> {
-    let role = ROLE.get();
-    let sentence = if role.in_callee {
+    let role = role();
+    let sentence = if !role.callee_of.is_null() {
         format!("{call} blocks, and this is a log callback or a drop: use a timeout of 0 here")
     } else if let Some(pod) = own
         && role.pod == pod.handle()
@@ -73,7 +91,7 @@ pub(crate) fn refuse_blocking(call: &str, own: Option<&PodRef>) -> Result<()> {
 /// Refuses what waits for every pod, from inside any.
 pub(crate) fn refuse_waiting_for_all(call: &str) -> Result<()> {
     refuse_blocking(call, None)?;
-    match ROLE.get().pod {
+    match role().pod {
         0 => Ok(()),
         _ => Err(Error::new(Status::Deadlock, format!("{call} in a pod's own thread or hook would wait for itself"))),
     }

@@ -44,6 +44,8 @@ fn last_error() -> *const c_char {
 
 /// Runs a call's body: its error becomes a status and this thread's last error, its panic INTERNAL.
 fn boundary(body: impl FnOnce() -> Result<()>) -> podkeep_status {
+    // No call is a cancellation point: pthread_cancel's unwinding must not pass through here.
+    let _uncancellable = crate::linux::Uncancellable::begin();
     let error = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return Status::Ok as podkeep_status,
         Ok(Err(error)) => error,

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::crew;
 use crate::error::{Error, Result};
 use crate::failure::Kind;
-use crate::lifecycle::{Event, Phase, Seat};
+use crate::lifecycle::{Event, Life, Phase, Seat};
 use crate::linux::{self, NEVER, Nanos};
 use crate::role;
 use crate::table::{PodRef, Side};
@@ -88,6 +88,7 @@ fn live(pod: &PodRef) -> bool {
         let failure = pod.judge(Phase::Run, code);
         pod.advance_failing(Event::RunReturned { failed: failure.is_some() }, failure);
         wait_for_hook(pod);
+        pod.advance(Event::HookJoined);
     }
     let failure = if pod.life().seat() == Seat::Teardown {
         let code = recipe.teardown(ctx, state);
@@ -107,8 +108,7 @@ fn live(pod: &PodRef) -> bool {
 fn wait_for_hook(pod: &PodRef) {
     loop {
         let word = pod.word();
-        if !crate::lifecycle::Life(word as u32).hook_running() {
-            pod.advance(Event::HookJoined);
+        if !Life(word as u32).hook_running() {
             return;
         }
         pod.sleep(word, Side::Pod, NEVER);
@@ -141,11 +141,15 @@ fn leave(pod: ManuallyDrop<PodRef>) {
 
 /// The thread ended from inside (pthread_exit in a callback): no teardown, kind EXIT, code 0 (L2).
 fn died(pod: PodRef) {
-    let late = pod.life().seat().phase();
-    wait_for_hook(&pod);
-    let record =
-        pod.record(late, Kind::Exit, 0, "the thread was ended from inside its callback (pthread_exit or the like)");
-    pod.advance_failing(Event::Died, Some(record));
+    let text = "the thread was ended from inside its callback (pthread_exit or the like)";
+    let record = pod.record(pod.life().seat().phase(), Kind::Exit, 0, text);
+    loop {
+        wait_for_hook(&pod);
+        // Refused while a hook runs: one may have begun just now.
+        if pod.advance_failing(Event::Died, Some(record.clone())).is_some() || pod.life().state().is_final() {
+            break;
+        }
+    }
     leave(ManuallyDrop::new(pod));
 }
 

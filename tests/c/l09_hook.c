@@ -77,8 +77,9 @@ TEST(L9_not_called__cancel_during_init) {
 TEST(L9_not_called__ready_timeout_during_init) {
   probe *p = probe_new("late init");
   p->init.held = true;
-  p->options.ready_timeout_ms = 1;
+  p->options.ready_timeout_ms = slow_ms(200); /* init must be entered by then */
   podkeep_pod *pod = probe_start(p);
+  event_wait(&p->init.entered);
   CHECK_STATUS(podkeep_pod_wait_ready(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   CHECK(!event_wait_for(&p->hook.entered, SHORT_MS));
   event_set(&p->init.go);
@@ -206,7 +207,7 @@ TEST(L9_may_come_as_soon_as_run_is_entered) {
 
 TEST_THREAD(L9_hanging_hook_is_a_timeout_of_phase_cancel) {
   probe *p = probe_new("hung hook");
-  p->options.grace_ms = SHORT_MS;
+  p->options.grace_ms = slow_ms(200); /* run must be back by then */
   p->run.held = p->hook.held = true;
   podkeep_pod *pod = probe_running(p);
   podkeep_monitor *m = watch(pod);

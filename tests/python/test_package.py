@@ -96,7 +96,7 @@ def test_the_wheel_is_for_any_python_3_of_this_platform(wheel):
     assert not [name for name in names if not name.startswith(("podkeep/", f"podkeep-{version}.dist-info/"))]
 
 
-@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("python", PYTHONS, ids=lambda python: "-".join(python.split(os.sep)[-3:]))
 def test_the_same_wheel_works_in_each_interpreter(wheel, tmp_path, python):
     run(python, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "site", wheel)
     version, state, library = run(python, "-c", USE, PYTHONPATH=str(tmp_path / "site")).split()

@@ -95,7 +95,9 @@ class Home:
     def drop(self, number: Optional[int]) -> None:
         if number is not None:
             with self.lock:
-                self.table.pop(number, None)
+                gone = self.table.pop(number, None)
+            # What the entry held is finalized here, outside the lock.
+            del gone
 
     def sweep(self) -> None:
         """Sees to pods that have ended while nobody waited for them; called before a pod is made."""
