@@ -359,8 +359,10 @@ podkeep_status podkeep_runtime_free(struct podkeep_runtime *runtime);
 bool podkeep_context_cancelled(const struct podkeep_context *ctx);
 
 // Sleeps until cancelled or timeout_ms (0 looks once). Any thread; blocks.
-// OK: cancelled, or over; TIMEOUT: not yet; INVALID_ARGUMENT: a negative time; INVALID_HANDLE.
-podkeep_status podkeep_context_wait(struct podkeep_context *ctx, int64_t timeout_ms);
+// OK: cancelled, or over; TIMEOUT: not yet; DEADLOCK: from a log callback or a drop (not with 0); INVALID_ARGUMENT: a
+// negative time; INVALID_HANDLE.
+podkeep_status podkeep_context_wait(struct podkeep_context *ctx,
+                                    int64_t timeout_ms);
 
 // A descriptor that is readable once cancelled, for poll, epoll and event loops. The pod's own, the same at each call,
 // closed with the incarnation: never read or close it. Any thread; does not block.
@@ -451,7 +453,7 @@ podkeep_status podkeep_pod_join(struct podkeep_pod *pod,
 podkeep_status podkeep_pod_close(struct podkeep_pod *pod);
 
 // Ends the handle: a running pod is cancelled and let go; who waits already goes on waiting. Any thread and place;
-// never blocks. OK (NULL, too); INVALID_HANDLE; FORKED.
+// never blocks, but the config's drop may be called here when the pod is NEW and its runtime was freed. OK (NULL, too); INVALID_HANDLE; FORKED.
 podkeep_status podkeep_pod_free(struct podkeep_pod *pod);
 
 // *out: PODKEEP_STATE_*, now. Any thread; does not block. OK; INVALID_ARGUMENT: out is NULL; INVALID_HANDLE; FORKED.

@@ -40,7 +40,7 @@ pub(crate) fn alert(pod: &PodRef, step: Step, quiet: bool) {
     let urgent = asked && step.after.needs_keeper()
         || quiet && changed && region.watchers.load(SeqCst) > 0
         || quiet && step.entered(State::Stopped) && !step.before.claimed();
-    let limit = if stopping { pod.stop_limit.load(Relaxed) } else { linux::NEVER };
+    let limit = if stopping { pod.stop_deadline(linux::now()) } else { linux::NEVER };
     // S may have been quicker: then there is no grace to keep.
     if urgent || limit != linux::NEVER && !pod.life().state().is_final() {
         region.bell.mark(pod.index());
@@ -60,17 +60,14 @@ pub(crate) fn wait(ctx: Context, limit: Limit) -> Result<()> {
             Limit::Forever => linux::NEVER,
         };
         role::refuse_blocking("context_wait", None)?;
-        // The reference is for this look only: a context may be over, and its slot another's, while we sleep; the
-        // wake that ended it then finds us, and the loop sees that the generation has changed.
+        // The reference keeps the slot this pod's while we sleep: no stranger lies on another's word.
         let Ok(pod) = PodRef::of_context(ctx.handle()) else { continue };
-        let slot = pod.slot();
-        let word = slot.word();
+        let word = pod.word();
         let life = Life(word as u32);
-        drop(pod);
         if life.stop_asked() || life.context_over() {
             continue;
         }
-        if slot.sleep(word, Side::Pod, until) == Woke::TimedOut && !table::context_cancelled(ctx.handle()) {
+        if pod.sleep(word, Side::Pod, until) == Woke::TimedOut && !table::context_cancelled(ctx.handle()) {
             return Err(not_yet());
         }
     }
@@ -97,7 +94,8 @@ pub(crate) fn descriptor(pod: &PodRef) -> Result<i32> {
 
 /// Makes the context's descriptor readable if a stop was asked for.
 pub(crate) fn forward(pod: &PodRef, cold: &mut Cold) {
-    if pod.life().stop_asked()
+    let life = pod.life();
+    if (life.stop_asked() || life.context_over())
         && let Some(fd) = &cold.fd
     {
         linux::signal_fd(fd);
@@ -121,9 +119,15 @@ pub(crate) fn kick(pod: &PodRef) -> bool {
 }
 
 /// Cancels every pod of the process.
-pub(crate) fn cancel_all(world: &World) {
+pub(crate) fn cancel_all(world: &'static World) {
     for pod in world.pods() {
         pod.advance(Event::Stop);
-        pod.settle_if_never_launched();
+        // A drop may take its time: not on the caller's.
+        if !pod.life().claimed()
+            && let Some(runtime) = pod.settled()
+            && let Err(runtime) = world.crew.release(world, runtime)
+        {
+            runtime.release();
+        }
     }
 }

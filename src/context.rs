@@ -72,9 +72,11 @@ impl Context {
     /// The time until force; `None`: not cancelled, or no limit.
     pub fn time_left(self) -> Option<Duration> {
         let pod = self.pod().ok()?;
-        match pod.stop_limit.load(Relaxed) {
-            0 | NEVER => None,
-            _ if !pod.life().stop_asked() => None,
+        if !pod.life().stop_asked() {
+            return None;
+        }
+        match pod.stop_deadline(linux::now()) {
+            NEVER => None,
             at => Some(Duration::from_nanos(at.saturating_sub(linux::now()))),
         }
     }
@@ -111,7 +113,10 @@ impl Context {
         let mut cold = lock(&pod.cell().cold);
         let present = match pod.life().state() {
             State::Starting => &pod.ready_limit,
-            State::Stopping => &pod.stop_limit,
+            State::Stopping => {
+                pod.stop_deadline(linux::now());
+                &pod.stop_limit
+            }
             _ => return Ok(()),
         };
         let at = present.load(Relaxed);
@@ -197,7 +202,7 @@ impl PodRef {
         let mut cold = lock(&self.cell().cold);
         if self.life().hook_running() {
             self.step(Event::HookFail);
-            cold.push(record);
+            cold.push_hook(record);
         }
     }
 }

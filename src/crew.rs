@@ -32,7 +32,7 @@ pub(crate) struct Crew {
 struct CrewState {
     jobs: VecDeque<Job>,
     threads: u32,
-    /// One for each pod that has a hook and an S. Never more than `threads`.
+    /// One for each pod that has a hook and an S; `threads` is at least that.
     reserved: u32,
     /// When the crew was last needed.
     busy_at: Nanos,
@@ -61,10 +61,11 @@ impl Crew {
         let mut state = lock(&self.state);
         let most = 1 + state.reserved as usize;
         state.jobs.try_reserve(most).map_err(|_| crate::world::no_memory("a hook's thread"))?;
-        if state.threads <= state.reserved {
+        // More than one is missing if a hook ended its thread and no other could be had.
+        while state.threads <= state.reserved {
             let arg = ptr::from_ref(world).cast_mut().cast();
             // SAFETY: `enter` expects a world.
-            unsafe { world.default_attr.spawn(&AtomicU64::new(0), enter, arg) }.map_err(|e| {
+            unsafe { world.own_attr.spawn(&AtomicU64::new(0), enter, arg) }.map_err(|e| {
                 Error::resources(format!("no thread for the cancel hook: {}; the pod is still NEW", linux::describe(e)))
             })?;
             state.threads += 1;
@@ -90,13 +91,18 @@ impl Crew {
         self.work.notify_one();
     }
 
-    /// Releases a config on a thread of its own; on this one when none can be had.
-    pub(crate) fn release(&self, world: &'static World, runtime: Arc<RuntimeCell>) {
+    /// Releases a config on a thread of its own; gives it back when none can be had.
+    pub(crate) fn release(
+        &self,
+        world: &'static World,
+        runtime: Arc<RuntimeCell>,
+    ) -> std::result::Result<(), Arc<RuntimeCell>> {
         if self.reserve(world).is_err() {
-            return runtime.release();
+            return Err(runtime);
         }
         lock(&self.state).jobs.push_back(Job::Release(runtime));
         self.work.notify_one();
+        Ok(())
     }
 
     /// The next job; `None`: there is none, and this thread is one too many.
@@ -181,11 +187,10 @@ pub(crate) fn died(pod: PodRef) {
         if state.threads < state.reserved {
             let arg = ptr::from_ref(world).cast_mut().cast();
             // SAFETY: `enter` expects a world.
-            if unsafe { world.default_attr.spawn(&AtomicU64::new(0), enter, arg) }.is_ok() {
+            if unsafe { world.own_attr.spawn(&AtomicU64::new(0), enter, arg) }.is_ok() {
                 state.threads += 1;
             }
         }
     }
     pod.advance_failing(Event::HookDone { failed: true }, Some(record));
-    pod.seen.store(1, Relaxed);
 }

@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering::*;
 
 use crate::linux;
-use crate::pod::Cold;
 use crate::table::PodRef;
+use crate::world::lock;
 
-/// Name, state, phase, time in phase, last status text, last heartbeat and, while S lives, where the kernel has it.
-pub(crate) fn explain(pod: &PodRef, cold: &Cold) -> String {
+/// Name, state, phase, time in phase, last status text, last heartbeat and, while S lives, where the kernel has it. Reads
+/// files: not to be called with a lock held.
+pub(crate) fn explain(pod: &PodRef) -> String {
     let life = pod.life();
     let now = linux::now();
     let since = |at: linux::Nanos| format!("{:.3} s", now.saturating_sub(at) as f64 / 1e9);
@@ -17,7 +18,8 @@ pub(crate) fn explain(pod: &PodRef, cold: &Cold) -> String {
         0 => pod.starting_at.load(Relaxed),
         at => at,
     };
-    let status = match &cold.status {
+    let status = lock(&pod.cell().cold).status.clone();
+    let status = match status {
         None => "no status text".to_owned(),
         Some(text) => format!("last status {text:?}"),
     };

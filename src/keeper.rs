@@ -17,6 +17,7 @@ use crate::explain::explain;
 use crate::failure::Kind;
 use crate::lifecycle::{Event, Phase, State};
 use crate::linux::{self, NEVER, Nanos};
+use crate::runtime::RuntimeCell;
 use crate::table::{self, PodRef, Region, SLOTS};
 use crate::world::{World, lock};
 
@@ -89,7 +90,7 @@ pub(crate) fn ensure(world: &'static World) -> Result<()> {
     let mut runs = lock(&world.keeper_runs);
     if !*runs {
         // SAFETY: `enter` expects a world.
-        unsafe { world.default_attr.spawn(&AtomicU64::new(0), enter, ptr::from_ref(world).cast_mut().cast()) }
+        unsafe { world.own_attr.spawn(&AtomicU64::new(0), enter, ptr::from_ref(world).cast_mut().cast()) }
             .map_err(|e| Error::resources(format!("no thread for the library's keeper: {}", linux::describe(e))))?;
         *runs = true;
     }
@@ -118,7 +119,9 @@ fn keep(world: &'static World, region: &Region, agenda: &mut Agenda) {
     while let Some(index) = agenda.take_due(now) {
         agenda.visit(world, index);
     }
-    let next = agenda.next(now);
+    agenda.unreleased.retain(|runtime| world.crew.release(world, runtime.clone()).is_err());
+    let later = if agenda.unreleased.is_empty() { NEVER } else { now + LATER };
+    let next = agenda.next(now).min(later);
     bell.armed.store(next, SeqCst);
     bell.asleep.store(1, SeqCst);
     // SAFETY: the region is never unmapped.
@@ -127,7 +130,7 @@ fn keep(world: &'static World, region: &Region, agenda: &mut Agenda) {
 }
 
 /// One look at a pod: does what is due, and says when to look again.
-fn visit(world: &'static World, index: u32) -> Nanos {
+fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell>>) -> Nanos {
     let Some(pod) = PodRef::at(index) else {
         drop(PodRef::left_behind(index)); // a signal handler held the last reference
         return NEVER;
@@ -148,11 +151,10 @@ fn visit(world: &'static World, index: u32) -> Nanos {
         }
     }
     let life = pod.life();
-    if life.state().is_final() && !life.claimed() && pod.must_settle() {
-        let runtime = &pod.cell().runtime;
-        if runtime.unuse() {
-            world.crew.release(world, Arc::clone(runtime));
-        }
+    if !life.claimed()
+        && let Some(runtime) = pod.settled()
+    {
+        unreleased.push(runtime);
     }
     match life.state() {
         State::Starting => again.min(ready_timeout(&pod)),
@@ -175,8 +177,8 @@ fn ready_timeout(pod: &PodRef) -> Nanos {
 
 /// Grace spent: the thread is let go (L12).
 fn grace(pod: &PodRef) -> Nanos {
-    match pod.stop_limit.load(Relaxed) {
-        0 | NEVER => NEVER,
+    match pod.stop_deadline(linux::now()) {
+        NEVER => NEVER,
         at if linux::now() < at => at,
         _ => {
             let text = "the grace is spent and the thread was let go";
@@ -199,15 +201,14 @@ fn expire(
     phase: impl Fn(crate::lifecycle::Life) -> Phase,
     text: &str,
 ) -> bool {
+    let message = format!("{text}: {}", explain(pod));
     let step = {
         // `extend` takes this lock, too.
         let mut cold = lock(&pod.cell().cold);
         if linux::now() < limit.load(Relaxed) {
             return false;
         }
-        let phase = phase(pod.life());
-        let message = format!("{text}: {}", explain(pod, &cold));
-        let record = pod.record(phase, Kind::Timeout, 0, &message);
+        let record = pod.record(phase(pod.life()), Kind::Timeout, 0, &message);
         let Some(step) = pod.step(event) else { return false };
         cold.push(record);
         step
@@ -224,11 +225,16 @@ struct Agenda {
     /// A limit of a pod that has ended before it; 0: none. To wake for it once, in vain, is cheaper than to be rung for by
     /// every cancel that comes until then.
     lapsed: Nanos,
+    /// Configs of pods that were cancelled while NEW. Their drops are the users' code: for the crew.
+    unreleased: Vec<Arc<RuntimeCell>>,
 }
+
+/// When to try again what no thread could be had for.
+const LATER: Nanos = 100_000_000;
 
 impl Agenda {
     fn visit(&mut self, world: &'static World, index: u32) {
-        let again = visit(world, index);
+        let again = visit(world, index, &mut self.unreleased);
         self.put(index, again);
         if again == NEVER
             && let Some(pod) = PodRef::at(index)

@@ -219,11 +219,10 @@ const REAPER: u32 = flag(23);
 const ATTEND: u32 = flag(24);
 const SLEEP_HOST: u32 = flag(25);
 const SLEEP_POD: u32 = flag(26);
-/// A second one sleeps on that side: waking one is not enough.
-const CROWD_HOST: u32 = flag(27);
-const CROWD_POD: u32 = flag(28);
+/// A second one sleeps inside: waking one is not enough.
+const CROWD_POD: u32 = flag(27);
 /// A kick wants to know when S has seen the cancel.
-const KICK: u32 = flag(29);
+const KICK: u32 = flag(28);
 
 /// The bits for which a context reads cancelled: what the ABI's one load tests.
 pub(crate) const CANCELLED_BITS: u32 = STOP | OVER;
@@ -315,21 +314,22 @@ impl Life {
         mask
     }
 
-    /// Who has to be woken after this word became `next`: how many outside, how many inside.
-    pub(crate) fn wakes(self, next: Life) -> (Sleepers, Sleepers) {
+    /// Who has to be woken after this word became `next`: those outside, and those inside.
+    pub(crate) fn wakes(self, next: Life) -> (bool, Inside) {
         let changed = self.0 ^ next.0;
-        let side = |matters: u32, sleep: u32, crowd: u32| match changed & matters != 0 && self.has(sleep) {
-            false => Sleepers::None,
-            true if self.has(crowd) => Sleepers::Many,
-            true => Sleepers::One,
+        let host = self.has(SLEEP_HOST) && changed & (STATE | FAILED | GONE) != 0;
+        let inside = match self.has(SLEEP_POD) && changed & (STOP | OVER | HOOK_DONE) != 0 {
+            false => Inside::Nobody,
+            true if self.has(CROWD_POD) => Inside::Many,
+            true => Inside::One,
         };
-        (side(STATE | FAILED | GONE, SLEEP_HOST, CROWD_HOST), side(STOP | OVER | HOOK_DONE, SLEEP_POD, CROWD_POD))
+        (host, inside)
     }
 
     /// The word once those who slept on it are woken.
-    pub(crate) fn woken(self, host: Sleepers, pod: Sleepers) -> Life {
-        let life = if host == Sleepers::None { self } else { self.without(SLEEP_HOST | CROWD_HOST) };
-        if pod == Sleepers::None { life } else { life.without(SLEEP_POD | CROWD_POD) }
+    pub(crate) fn woken(self, host: bool, inside: Inside) -> Life {
+        let life = if host { self.without(SLEEP_HOST) } else { self };
+        if inside == Inside::Nobody { life } else { life.without(SLEEP_POD | CROWD_POD) }
     }
 
     fn with(self, bits: u32) -> Life {
@@ -423,7 +423,7 @@ impl Life {
             // Once S is gone it has left its thread to the reaper, for good.
             Event::ReapRelease if !self.gone() => self.without(REAPER),
             Event::Attend => self.with(ATTEND),
-            Event::SleepHost => self.with(if self.has(SLEEP_HOST) { CROWD_HOST } else { SLEEP_HOST }),
+            Event::SleepHost => self.with(SLEEP_HOST),
             Event::SleepPod => self.with(if self.has(SLEEP_POD) { CROWD_POD } else { SLEEP_POD }),
             _ => self,
         };
@@ -431,10 +431,10 @@ impl Life {
     }
 }
 
-/// Who sleeps on one side of the word.
+/// Who sleeps inside. That it is one can be relied on: from a stop on nobody lies down there but S, for the hook.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Sleepers {
-    None,
+pub(crate) enum Inside {
+    Nobody,
     One,
     Many,
 }

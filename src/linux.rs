@@ -186,6 +186,7 @@ pub(crate) type Entry = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 unsafe extern "C" {
     // Not in the libc crate; the two _np are glibc's, from 2.32 and 2.31.
     fn pthread_attr_setsigmask_np(attr: *mut libc::pthread_attr_t, mask: *const libc::sigset_t) -> c_int;
+    fn pthread_attr_setschedpolicy(attr: *mut libc::pthread_attr_t, policy: c_int) -> c_int;
     fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
     fn pthread_clockjoin_np(
         thread: libc::pthread_t,
@@ -229,6 +230,18 @@ impl ThreadAttr {
             check(pthread_attr_setsigmask_np(&mut attr.0, &mask))?;
             Ok(attr)
         }
+    }
+
+    /// With the ordinary scheduling class, whatever its maker's is: the library's threads serve the whole process.
+    pub(crate) fn unprivileged(mut self) -> Result<ThreadAttr, c_int> {
+        let ordinary = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the attribute is initialised, the parameter is readable.
+        let rc = unsafe {
+            libc::pthread_attr_setinheritsched(&mut self.0, libc::PTHREAD_EXPLICIT_SCHED)
+                | pthread_attr_setschedpolicy(&mut self.0, libc::SCHED_OTHER)
+                | libc::pthread_attr_setschedparam(&mut self.0, &ordinary)
+        };
+        if rc == 0 { Ok(self) } else { Err(rc) }
     }
 
     /// Makes a joinable thread; `thread` says which before it runs.

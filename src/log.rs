@@ -7,10 +7,12 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::failure::c_string;
 use crate::lifecycle::State;
+use crate::limit::Limit;
 use crate::linux;
 use crate::monitor::Event;
 use crate::role;
@@ -33,6 +35,8 @@ pub(crate) struct Log {
     level: AtomicI32,
     state: Mutex<LogState>,
     arrived: Condvar,
+    /// One change of the sink at a time.
+    setting: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -43,6 +47,8 @@ struct LogState {
     has_thread: bool,
     /// After a shutdown.
     closed: bool,
+    /// The thread is in the callback, or about to enter it.
+    telling: bool,
 }
 
 struct Line {
@@ -58,11 +64,12 @@ impl Log {
     /// Sends lines up to `level` to `sink`; `None`: nowhere. What was waiting for the old one is gone.
     pub(crate) fn set(&self, world: &'static World, sink: Option<Arc<dyn Sink>>, level: i32) -> Result<()> {
         let level = if sink.is_some() { level } else { 0 };
+        let setting = lock(&self.setting);
         let old = {
             let mut state = lock(&self.state);
             if sink.is_some() && !state.has_thread {
                 // SAFETY: `enter` expects a world.
-                unsafe { world.default_attr.spawn(&AtomicU64::new(0), enter, ptr::from_ref(world).cast_mut().cast()) }
+                unsafe { world.own_attr.spawn(&AtomicU64::new(0), enter, ptr::from_ref(world).cast_mut().cast()) }
                     .map_err(|e| Error::resources(format!("no thread for the log: {}", linux::describe(e))))?;
                 state.has_thread = true;
             }
@@ -72,15 +79,20 @@ impl Log {
         };
         self.level.store(level, SeqCst);
         lock(&world.hub).set_logging(world, level >= ERROR);
+        drop(setting);
         drop(old); // here, or on the log's thread if it is in the callback right now
         Ok(())
     }
 
-    /// After a shutdown: no callback starts.
-    pub(crate) fn close(&self) {
+    /// After a shutdown: no callback starts. One that is being told is waited for, up to `limit`.
+    pub(crate) fn close(&self, limit: Limit) {
         let mut state = lock(&self.state);
         state.closed = true;
         state.lines.clear();
+        while state.telling && !limit.passed() {
+            let left = linux::until(limit.deadline()).unwrap_or(Duration::MAX);
+            state = self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     fn write(&self, level: i32, pod: &'static CStr, message: &str) {
@@ -96,11 +108,14 @@ impl Log {
             state.lost += 1;
         }
         state.lines.push_back(Line { level, pod, message: c_string(message) });
-        self.arrived.notify_one();
+        self.arrived.notify_all();
     }
 
     fn next(&self) -> (Arc<dyn Sink>, Line) {
         let mut state = lock(&self.state);
+        if std::mem::take(&mut state.telling) {
+            self.arrived.notify_all(); // a shutdown may wait for that
+        }
         loop {
             if !state.closed
                 && let Some(sink) = state.sink.clone()
@@ -108,9 +123,11 @@ impl Log {
                 if state.lost > 0 {
                     let message = c_string(&format!("{} lines were dropped: the log callback is too slow", state.lost));
                     state.lost = 0;
+                    state.telling = true;
                     return (sink, Line { level: WARN, pod: c"", message });
                 }
                 if let Some(line) = state.lines.pop_front() {
+                    state.telling = true;
                     return (sink, line);
                 }
             }

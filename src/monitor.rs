@@ -96,7 +96,10 @@ impl Hub {
             // An earlier state that is only told now did not follow the failure that is known now.
             let follows = to == now || matches!(to, State::Abandoned | State::Failed);
             let failure = if follows { pod.failure() } else { None };
-            let event = self.event(pod, from, to, pod.entered_at(to), failure);
+            // A canceller may have noted its time after S had noted the end.
+            let time = pod.entered_at(to).max(pod.cell().published_time.load(Relaxed));
+            pod.cell().published_time.store(time, Relaxed);
+            let event = self.event(pod, from, to, time, failure);
             from = to;
             if self.logging {
                 log::transition(&event);
@@ -235,7 +238,9 @@ impl Monitor {
         count_watcher(true);
         let mut begin = |pod: &PodRef| {
             hub.publish(pod); // what the others were not told yet
-            if pod.cell().published.load(Relaxed) & MADE != 0 {
+            // One that is freed and final is nobody's any more.
+            let is_past = pod.handle_is_dead() && pod.life().state().is_final();
+            if pod.cell().published.load(Relaxed) & MADE != 0 && !is_past {
                 let event = hub.present(pod);
                 monitor.push(event);
             }
@@ -286,6 +291,16 @@ impl Monitor {
                 None => self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Some(span) => self.arrived.wait_timeout(queue, span).unwrap_or_else(PoisonError::into_inner).0,
             };
+        }
+    }
+
+    /// Puts back what could not be told.
+    pub(crate) fn put_back(&self, event: Event) {
+        let mut queue = lock(&self.queue);
+        queue.newest.entry(event.pod).or_insert(event.sequence);
+        queue.events.push_front((event.sequence, Some(event)));
+        if let Some(fd) = &queue.fd {
+            linux::signal_fd(fd);
         }
     }
 

@@ -59,8 +59,9 @@ pub(crate) struct PodCell {
     /// S, for the one who joins it. Known before there is an S.
     pub(crate) thread: AtomicU64,
     pub(crate) kicks: AtomicU32,
-    /// The states that the monitors were told of; only touched under the hub's lock.
+    /// The states that the monitors were told of, and the time of the last; only touched under the hub's lock.
     pub(crate) published: AtomicU32,
+    pub(crate) published_time: AtomicU64,
     /// There may be something in `Cold::stored`: spares S the lock.
     pub(crate) has_stored: AtomicBool,
     settled: AtomicBool,
@@ -75,6 +76,8 @@ pub(crate) struct Cold {
     pub(crate) status: Option<Box<str>>,
     pub(crate) fd: Option<OwnedFd>,
     pub(crate) extended: Nanos,
+    /// Where in `failures` the hook's own word stands: the last one counts.
+    hook_said: Option<usize>,
 }
 
 /// What `context_fail` stored.
@@ -87,6 +90,17 @@ pub(crate) struct Stored {
 impl Cold {
     pub(crate) fn push(&mut self, record: Record) {
         Arc::make_mut(self.failures.get_or_insert_default()).push(record);
+    }
+    /// What the hook says of itself.
+    pub(crate) fn push_hook(&mut self, record: Record) {
+        let failures = Arc::make_mut(self.failures.get_or_insert_default());
+        match self.hook_said {
+            Some(at) => failures[at] = record,
+            None => {
+                self.hook_said = Some(failures.len());
+                failures.push(record);
+            }
+        }
     }
     pub(crate) fn failure(&self) -> Option<Failure> {
         Failure::first(self.failures.clone())
@@ -196,6 +210,7 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: &Settings<'_>) -> Resul
         thread: AtomicU64::new(0),
         kicks: AtomicU32::new(0),
         published: AtomicU32::new(1 << State::New as u32),
+        published_time: AtomicU64::new(0),
         has_stored: AtomicBool::new(false),
         settled: AtomicBool::new(false),
         cold: Mutex::default(),
@@ -328,14 +343,15 @@ impl PodRef {
 
     /// The pod is final: its use of the config ends (L3). Whoever comes first does it.
     pub(crate) fn settle(&self) {
-        if self.must_settle() && self.cell().runtime.unuse() {
-            self.cell().runtime.release();
+        if let Some(runtime) = self.settled() {
+            runtime.release();
         }
     }
 
-    /// True for one caller, once the pod is final.
-    pub(crate) fn must_settle(&self) -> bool {
-        self.life().state().is_final() && !self.cell().settled.swap(true, AcqRel)
+    /// Ends the use of the config of a pod that is final; the runtime, for the one who has to release it.
+    pub(crate) fn settled(&self) -> Option<Arc<RuntimeCell>> {
+        let first = self.life().state().is_final() && !self.cell().settled.swap(true, AcqRel);
+        (first && self.cell().runtime.unuse()).then(|| self.cell().runtime.clone())
     }
 
     /// A pod that never had an S has nobody else to settle it.
@@ -364,10 +380,6 @@ impl PodRef {
     fn launch(&self, world: &'static World) -> Result<()> {
         keeper::ensure(world)?;
         let cell = self.cell();
-        if cell.kick_signal != 0 {
-            linux::ensure_kick_handler(cell.kick_signal)
-                .map_err(|e| Error::resources(format!("no handler for the kick: {}", linux::describe(e))))?;
-        }
         let hooked = self.life().has_hook();
         if hooked {
             world.crew.reserve(world)?;
@@ -375,7 +387,7 @@ impl PodRef {
         if cell.ready_timeout != 0 {
             self.ready_limit.store(limit::after(cell.ready_timeout), Relaxed);
         }
-        if let Err(error) = host::thread::spawn(self, world) {
+        if let Err(error) = self.prepare_kick().and_then(|()| host::thread::spawn(self, world)) {
             if hooked {
                 world.crew.give_back();
             }
@@ -390,6 +402,14 @@ impl PodRef {
             region.bell.ring(self.ready_limit.load(Relaxed));
         }
         Ok(())
+    }
+
+    fn prepare_kick(&self) -> Result<()> {
+        match self.cell().kick_signal {
+            0 => Ok(()),
+            signal => linux::ensure_kick_handler(signal)
+                .map_err(|e| Error::resources(format!("no handler for the kick: {}", linux::describe(e)))),
+        }
     }
 
     /// Waits until this incarnation is ready (L15).
@@ -445,7 +465,7 @@ impl PodRef {
                 State::New => return Err(self.not_started(call)),
                 state if state.is_final() => {
                     // What follows the final state (a drop, the thread's own end) is waited for, but not for ever.
-                    let until = self.ended_at.load(Relaxed).saturating_add(LEAVE_TIME).min(limit.deadline());
+                    let until = self.entered_at(state).saturating_add(LEAVE_TIME).min(limit.deadline());
                     if limit == Limit::Now || life.gone() || !life.claimed() || linux::now() >= until {
                         return if state == State::Stopped { Ok(()) } else { Err(self.failed()) };
                     }
@@ -461,12 +481,11 @@ impl PodRef {
                 return Err(self.timed_out(call));
             }
             let until = limit.deadline();
-            let force_at = self.stop_limit.load(Relaxed);
             // On its way down S is mostly soon gone: wait for the thread itself, which the kernel tells without a wake
             // of S's. Not for long: whoever waits for the thread does not see the final state, or a drop that hangs.
             if life.state() == State::Stopping {
                 let now = linux::now();
-                let soon = (*patience.get_or_insert(now.saturating_add(SOON))).min(until).min(force_at);
+                let soon = *patience.get_or_insert(now.saturating_add(SOON).min(self.stop_deadline(now)).min(until));
                 if now < soon && host::thread::reap(self, soon) {
                     continue;
                 }
@@ -488,7 +507,7 @@ impl PodRef {
     }
 
     fn timed_out(&self, call: &str) -> Error {
-        Error::new(Status::Timeout, format!("{call} gave up: {}", explain(self, &lock(&self.cell().cold))))
+        Error::new(Status::Timeout, format!("{call} gave up: {}", explain(self)))
     }
 }
 
@@ -584,7 +603,8 @@ impl Pod {
     pub fn start(&self) -> Result<()> {
         self.pod.start()
     }
-    /// Asks for the end. Any thread, any time; never blocks.
+    /// Asks for the end. Any thread, any time; does not block, but what a runtime owns may be dropped here if the pod is
+    /// NEW and the runtime was dropped before.
     pub fn cancel(&self) {
         self.pod.advance(Event::Stop);
         self.pod.settle_if_never_launched();

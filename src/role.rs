@@ -60,12 +60,6 @@ fn role() -> Role {
     role
 }
 
-/// Whether this is S of the pod in slot `index`.
-pub(crate) fn is_pod_thread(index: u32) -> bool {
-    let role = ROLE.get();
-    role.pod != 0 && !role.hook && PodRef::of_role(role.pod).is_some_and(|pod| pod.index() == index)
-}
-
 /// Whether this thread is in the hook of `pod`.
 pub(crate) fn is_in_hook_of(pod: &PodRef) -> bool {
     let role = ROLE.get();

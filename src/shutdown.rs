@@ -8,8 +8,7 @@ use crate::explain::explain;
 use crate::lifecycle::{Event, State};
 use crate::limit::Limit;
 use crate::role;
-use crate::table::PodRef;
-use crate::world::{World, lock};
+use crate::world::World;
 
 /// Cancels every pod, refuses new ones, waits; afterwards no callback starts. The pods that did not end, by sentence.
 pub(crate) fn shutdown(limit: Limit) -> Result<Vec<String>> {
@@ -30,8 +29,8 @@ pub(crate) fn shutdown(limit: Limit) -> Result<Vec<String>> {
     }
     // From here on a thread that comes back late finds its teardown barred.
     left.retain(|pod| pod.step(Event::Bar).is_some() || !pod.life().state().is_final());
-    world.log.close();
-    Ok(left.iter().map(|pod| explain(pod, &lock(&pod.cell().cold))).collect())
+    world.log.close(limit);
+    Ok(left.iter().map(explain).collect())
 }
 
 /// As the ABI answers it: TIMEOUT when some are left.
@@ -45,6 +44,5 @@ pub(crate) fn refusal(left: &[String]) -> Result<()> {
 
 /// Threads that were let go and have not come back. Counted, not kept: what a pod's state says is what is told.
 pub(crate) fn abandoned() -> Result<u32> {
-    let abandoned = |pod: &PodRef| pod.life().state() == State::Abandoned;
-    Ok(World::get()?.pods().filter(abandoned).count() as u32)
+    Ok(World::get()?.states().filter(|&state| state == State::Abandoned).count() as u32)
 }

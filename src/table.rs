@@ -17,10 +17,13 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*}
 
 use crate::error::{Error, Result, Status};
 use crate::keeper::Bell;
-use crate::lifecycle::{CANCELLED_BITS, Event, KICK_BIT, Life, Sleepers, State};
+use crate::lifecycle::{CANCELLED_BITS, Event, Inside, KICK_BIT, Life, State};
 use crate::linux;
 use crate::pod::PodCell;
 use crate::world::World;
+
+// A handle is shown as a pointer.
+const _: () = assert!(usize::BITS == 64);
 
 /// How many pods a process can have at one time. More than the threads a system gives; 32 MiB of address space.
 pub(crate) const SLOTS: usize = 1 << 18;
@@ -98,7 +101,7 @@ pub(crate) struct Slot {
     cell: AtomicPtr<PodCell>,
     /// Grace in nanoseconds; NEVER: no limit.
     pub(crate) grace: AtomicU64,
-    /// When STOPPING's grace is spent. 0: not stopping. The first to ask for a stop sets it.
+    /// When STOPPING's grace is spent. 0: not known yet, see [`Slot::stop_deadline`].
     pub(crate) stop_limit: AtomicU64,
     pub(crate) stopping_at: AtomicU64,
     /// When S took its present seat.
@@ -195,12 +198,12 @@ impl Slot {
         loop {
             let before = Life(seen as u32);
             let after = before.after(event)?;
-            self.stamp(before, after);
-            let (host, pod) = before.wakes(after);
-            let next = seen & !0xFFFF_FFFF | after.woken(host, pod).0 as u64;
+            let (host, inside) = before.wakes(after);
+            let next = seen & !0xFFFF_FFFF | after.woken(host, inside).0 as u64;
             match self.life.compare_exchange_weak(seen, next, SeqCst, SeqCst) {
                 Ok(_) => {
-                    self.wake(host, pod);
+                    self.stamp(before, after);
+                    self.wake(host, inside);
                     return Some(Step { before, after });
                 }
                 Err(now) => seen = now,
@@ -209,21 +212,16 @@ impl Slot {
     }
 
     /// Wakes as many as sleep there: the kernel walks past strangers to find more.
-    fn wake(&self, host: Sleepers, pod: Sleepers) {
-        let mask = |side: Sleepers, bit| if side == Sleepers::None { 0 } else { bit };
-        let mask = mask(host, HOST) | mask(pod, POD);
+    fn wake(&self, host: bool, inside: Inside) {
+        let mask = if host { HOST } else { 0 } | if inside == Inside::Nobody { 0 } else { POD };
         if mask != 0 {
-            let count = |side| match side {
-                Sleepers::None => 0,
-                Sleepers::One => 1,
-                Sleepers::Many => i32::MAX / 2,
-            };
-            linux::futex_wake(self.futex(), mask, count(host) + count(pod));
+            let one = !host && inside == Inside::One;
+            linux::futex_wake(self.futex(), mask, if one { 1 } else { i32::MAX });
         }
     }
 
-    /// Notes when a state is entered, before anyone can see it. The first to try wins: who loses the race for the word
-    /// is some nanoseconds off.
+    /// Notes when a seat or a state was entered. It follows the step, whose winner alone may write; who reads in between
+    /// finds 0, which is now.
     fn stamp(&self, before: Life, after: Life) {
         let entered = before.state() != after.state();
         if !entered && before.seat() == after.seat() {
@@ -234,35 +232,41 @@ impl Slot {
             self.seated_at.store(now, Relaxed);
         }
         if entered {
-            let first = |at: &AtomicU64| {
-                let _ = at.compare_exchange(0, now, Relaxed, Relaxed);
-            };
-            match after.state() {
-                State::Starting => first(&self.starting_at),
-                State::Running => first(&self.running_at),
-                State::Stopping => {
-                    first(&self.stopping_at);
-                    let limit = now.saturating_add(self.grace.load(Relaxed));
-                    let _ = self.stop_limit.compare_exchange(0, limit, Relaxed, Relaxed);
-                }
-                State::Abandoned => first(&self.abandoned_at),
-                State::Stopped | State::Failed => first(&self.ended_at),
-                State::New | State::Restarting => {}
+            if let Some(at) = self.entry_time(after.state()) {
+                at.store(now, Relaxed);
+            }
+            if after.state() == State::Stopping {
+                self.stop_deadline(now);
             }
         }
     }
 
-    /// When `state` was entered; 0: never.
-    pub(crate) fn entered_at(&self, state: State) -> linux::Nanos {
-        match state {
+    /// When the grace is spent; NEVER: no limit. Of a pod that is STOPPING or was: whoever asks first sets it.
+    pub(crate) fn stop_deadline(&self, now: linux::Nanos) -> linux::Nanos {
+        let limit = now.saturating_add(self.grace.load(Relaxed));
+        match self.stop_limit.compare_exchange(0, limit, Relaxed, Relaxed) {
+            Ok(_) => limit,
+            Err(set) => set,
+        }
+    }
+
+    fn entry_time(&self, state: State) -> Option<&AtomicU64> {
+        Some(match state {
             State::Starting => &self.starting_at,
             State::Running => &self.running_at,
             State::Stopping => &self.stopping_at,
             State::Abandoned => &self.abandoned_at,
             State::Stopped | State::Failed => &self.ended_at,
-            State::New | State::Restarting => return 0,
+            State::New | State::Restarting => return None,
+        })
+    }
+
+    /// When `state`, which the pod has been in, was entered.
+    pub(crate) fn entered_at(&self, state: State) -> linux::Nanos {
+        match self.entry_time(state).map_or(0, |at| at.load(Relaxed)) {
+            0 => linux::now(),
+            at => at,
         }
-        .load(Relaxed)
     }
 
     /// The whole word: the incarnation's generation and [`Life`], for [`Slot::sleep`].
@@ -397,9 +401,9 @@ impl PodRef {
         self.slot.index()
     }
 
-    /// The slot, which outlives the reference; what it says then may be another pod's.
-    pub(crate) fn slot(&self) -> &'static Slot {
-        self.slot
+    /// Whether the handle was freed.
+    pub(crate) fn handle_is_dead(&self) -> bool {
+        self.slot.guard.load(SeqCst) & ALIVE == 0
     }
 
     /// Whether this process made the pod: false in the child of a fork, where the slot is wiped.
@@ -554,7 +558,8 @@ pub(crate) fn context_cancelled(handle: u64) -> bool {
 /// The way a kick learns that S knows. Only on the path that is taken once.
 #[cold]
 fn note_seen(slot: &Slot, word: u64, generation: u32) {
-    if (word >> 32) as u32 == generation && slot.seen.load(Relaxed) == 0 && crate::role::is_pod_thread(slot.index()) {
+    if (word >> 32) as u32 == generation && slot.seen.load(Relaxed) == 0 && slot.tid.load(Relaxed) == linux::thread_id()
+    {
         slot.seen.store(1, Relaxed);
     }
 }

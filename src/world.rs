@@ -3,7 +3,7 @@
 //! The pointer to it stands in memory that a fork wipes, so the child finds none and makes its own, with fresh locks:
 //! whatever a thread of the parent held at the moment of the fork is never touched there. Nothing runs at exit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::crew::Crew;
 use crate::error::{Error, Result, Status};
 use crate::failure::Record;
+use crate::lifecycle::State;
 use crate::linux::ThreadAttr;
 use crate::log::Log;
 use crate::monitor::{Hub, Monitor};
@@ -41,15 +42,17 @@ pub(crate) struct World {
     pub(crate) crew: Crew,
     pub(crate) log: Log,
     pub(crate) keeper_runs: Mutex<bool>,
-    /// For a pod with default options: made once.
+    /// For a pod with default options, and for the library's own threads: made once.
     pub(crate) default_attr: ThreadAttr,
+    pub(crate) own_attr: ThreadAttr,
     /// After a shutdown: nothing new.
     pub(crate) shut: AtomicBool,
 }
 
 #[derive(Default)]
 struct Slots {
-    free: Vec<u32>,
+    /// First in, first out: a slot rests before it is another pod's.
+    free: VecDeque<u32>,
     /// Slots from here on were never used.
     used: u32,
 }
@@ -76,10 +79,11 @@ impl World {
             return Ok(world);
         }
         let region = table::ensure_region()?;
-        let attr = ThreadAttr::new(0, 0)
-            .map_err(|e| Error::resources(format!("no thread attributes: {}", crate::linux::describe(e))))?;
+        let no_attr = |e| Error::resources(format!("no thread attributes: {}", crate::linux::describe(e)));
+        let default_attr = ThreadAttr::new(0, 0).map_err(no_attr)?;
+        let own_attr = ThreadAttr::new(0, 0).and_then(ThreadAttr::unprivileged).map_err(no_attr)?;
         let world = Box::into_raw(Box::new(World {
-            first_generation: table::highest_generation() + 1,
+            first_generation: table::highest_generation().saturating_add(1),
             first_id: NEXT_ID.load(Acquire),
             slots: Mutex::default(),
             entries: RwLock::default(),
@@ -88,7 +92,8 @@ impl World {
             crew: Crew::default(),
             log: Log::default(),
             keeper_runs: Mutex::new(false),
-            default_attr: attr,
+            default_attr,
+            own_attr,
             shut: AtomicBool::new(false),
         }));
         if region.world.compare_exchange(std::ptr::null_mut(), world, AcqRel, Acquire).is_err() {
@@ -113,7 +118,7 @@ impl World {
 
     pub(crate) fn take_slot(&self) -> Result<u32> {
         let mut slots = lock(&self.slots);
-        if let Some(index) = slots.free.pop() {
+        if let Some(index) = slots.free.pop_front() {
             return Ok(index);
         }
         let full = || Error::resources(format!("the handle table is full: {SLOTS} pods in one process; free some"));
@@ -134,8 +139,15 @@ impl World {
     /// A slot that nobody refers to any more. One whose generations are used up is left unused for ever.
     pub(crate) fn give_slot(&self, index: u32, generation: u32) {
         if generation != u32::MAX {
-            lock(&self.slots).free.push(index);
+            lock(&self.slots).free.push_back(index);
         }
+    }
+
+    /// The state of every slot that was ever used; those without a pod now say the last one's, or NEW.
+    pub(crate) fn states(&self) -> impl Iterator<Item = State> + use<> {
+        let used = lock(&self.slots).used;
+        let region = table::region();
+        (0..used).filter_map(move |index| Some(region?.slot(index).life().state()))
     }
 
     /// Every pod there is now, those whose handles were freed included.

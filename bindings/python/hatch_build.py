@@ -28,7 +28,7 @@ def crate_of(root: str) -> Path:
     for place in (Path(root, "crate"), Path(root).parents[1]):
         if (place / "Cargo.toml").is_file():
             return place
-    raise RuntimeError(f"no Cargo.toml in {root}/crate nor in {Path(root).parents[1]}: build from the repository or an sdist")
+    raise RuntimeError(f"no Cargo.toml in crate/ nor two directories above {root}: build from the repository or an sdist")
 
 
 def version_of(crate: Path) -> str:

@@ -40,6 +40,8 @@ class Web(podkeep.AsyncRuntime):
             await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass  # not a request, or gone
+        except asyncio.CancelledError:
+            pass  # the pod ends; some versions of asyncio complain when a connection's task ends as cancelled
         finally:
             writer.close()
 

@@ -28,7 +28,8 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 
 class Web(podkeep.Runtime):
-    def __init__(self, port: int = 0) -> None:  # in the pod's thread; a port that is taken is raised where the pod is started
+    def __init__(self, port: int = 0) -> None:
+        # In the pod's thread; that a port is taken is raised where the pod is started.
         self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", port), Page)
         self.url = f"http://127.0.0.1:{self.httpd.server_port}/"
 

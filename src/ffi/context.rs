@@ -29,7 +29,8 @@ pub extern "C" fn podkeep_context_cancelled(ctx: *const podkeep_context) -> bool
 }
 
 /// Sleeps until cancelled or timeout_ms (0 looks once). Any thread; blocks.
-/// OK: cancelled, or over; TIMEOUT: not yet; INVALID_ARGUMENT: a negative time; INVALID_HANDLE.
+/// OK: cancelled, or over; TIMEOUT: not yet; DEADLOCK: from a log callback or a drop (not with 0); INVALID_ARGUMENT: a
+/// negative time; INVALID_HANDLE.
 #[unsafe(no_mangle)]
 pub extern "C" fn podkeep_context_wait(ctx: *mut podkeep_context, timeout_ms: i64) -> podkeep_status {
     boundary(|| context(ctx).wait_limit(Limit::from_ms("timeout_ms", timeout_ms)?))

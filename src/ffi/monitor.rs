@@ -114,7 +114,7 @@ pub unsafe extern "C" fn podkeep_monitor_next(
             let failure = match &event.failure {
                 None => ptr::null_mut(),
                 Some(failure) => {
-                    let first = register(failure, false)?;
+                    let first = register(failure, false).inspect_err(|_| monitor.put_back(event.clone()))?;
                     *lock(&monitor.lent) = Some((first, failure.chain().len()));
                     as_pointer(first)
                 }

@@ -287,7 +287,7 @@ pub extern "C" fn podkeep_pod_close(pod: *mut podkeep_pod) -> podkeep_status {
 }
 
 /// Ends the handle: a running pod is cancelled and let go; who waits already goes on waiting. Any thread and place;
-/// never blocks. OK (NULL, too); INVALID_HANDLE; FORKED.
+/// never blocks, but the config's drop may be called here when the pod is NEW and its runtime was freed. OK (NULL, too); INVALID_HANDLE; FORKED.
 #[unsafe(no_mangle)]
 pub extern "C" fn podkeep_pod_free(pod: *mut podkeep_pod) -> podkeep_status {
     boundary(|| {

@@ -7,8 +7,7 @@
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use crate::context::Context;
 use crate::crew;
@@ -46,8 +45,12 @@ extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
     pod.tid.store(linux::thread_id(), Relaxed);
     linux::name_thread(pod.cell().name);
     role::enter_pod(&pod);
-    note_end(pod.handle());
-    if live(&pod) {
+    if !note_end(pod.handle()) {
+        pod.advance(Event::Launch);
+        let text = "no memory to notice an end of the thread from inside";
+        pod.advance_failing(Event::InitNot { failed: true }, Some(pod.record(Phase::Spawn, Kind::Lost, 0, text)));
+        leave(pod);
+    } else if live(&pod) {
         note_end(0);
         leave(pod);
     } else {
@@ -119,7 +122,9 @@ fn wait_for_hook(pod: &PodRef) {
 fn leave(pod: ManuallyDrop<PodRef>) {
     let pod = ManuallyDrop::into_inner(pod);
     // Also the meeting with the keeper: once this lock was had, no kick is under way (`cancel::kick`).
-    drop(lock(&pod.cell().cold).fd.take());
+    if let Some(fd) = lock(&pod.cell().cold).fd.take() {
+        linux::signal_fd(&fd); // who still polls it shall look
+    }
     pod.tid.store(0, Relaxed);
     let life = pod.life();
     if let Some(world) = World::existing() {
@@ -178,12 +183,12 @@ pub(crate) fn kick(pod: &PodRef, signal: i32) {
 /// In the noted value: this is not S but a hook's thread.
 const HOOK: u64 = 1 << 63;
 
-/// Notes for whom to report if this thread ends from inside; 0: nobody.
-fn note_end(value: u64) {
-    if let Ok(key) = end_key() {
-        // SAFETY: a key of ours; the value is a number.
-        unsafe { libc::pthread_setspecific(key, ptr::without_provenance::<c_void>(value as usize)) };
-    }
+/// Notes for whom to report if this thread ends from inside; 0: nobody. False: that cannot be noted.
+fn note_end(value: u64) -> bool {
+    // SAFETY: a key of ours; the value is a number.
+    end_key().is_ok_and(|key| unsafe {
+        libc::pthread_setspecific(key, ptr::without_provenance::<c_void>(value as usize)) == 0
+    })
 }
 
 /// The same for a thread that runs the hook of `pod`; `None`: it has returned.
@@ -203,14 +208,24 @@ fn end_key() -> Result<libc::pthread_key_t> {
         let pod = ManuallyDrop::into_inner(pod);
         if value & HOOK == 0 { died(pod) } else { crew::died(pod) }
     }
-    static KEY: OnceLock<std::result::Result<libc::pthread_key_t, i32>> = OnceLock::new();
-    let made = KEY.get_or_init(|| {
-        let mut key = 0;
-        // SAFETY: a valid out pointer; the destructor lives as long as the library, which is never unloaded.
-        match unsafe { libc::pthread_key_create(&mut key, Some(ended)) } {
-            0 => Ok(key),
-            error => Err(error),
+    // The key + 1; 0: none yet. No lock: a fork in the middle of making it must not leave one held.
+    static KEY: AtomicU32 = AtomicU32::new(0);
+    let known = KEY.load(Acquire);
+    if known != 0 {
+        return Ok(known - 1);
+    }
+    let mut key = 0;
+    // SAFETY: a valid out pointer; the destructor lives as long as the library, which is never unloaded.
+    let error = unsafe { libc::pthread_key_create(&mut key, Some(ended)) };
+    if error != 0 {
+        return Err(Error::resources(format!("no thread-specific key: {}", linux::describe(error))));
+    }
+    match KEY.compare_exchange(0, key + 1, AcqRel, Acquire) {
+        Ok(_) => Ok(key),
+        Err(first) => {
+            // SAFETY: just made, never used.
+            unsafe { libc::pthread_key_delete(key) };
+            Ok(first - 1)
         }
-    });
-    (*made).map_err(|e| Error::resources(format!("no thread-specific key: {}", linux::describe(e))))
+    }
 }

@@ -1,6 +1,9 @@
 /* L9: the cancel hook. A run_forever here is mostly deaf (held): only the case's `go` ends it, as a blocking call would. */
 #include "probe.h"
 
+#include <signal.h>
+#include <time.h>
+
 TEST(L9_called_once__cancelled_many_times) {
   probe *p = probe_new("many");
   p->run.held = true;
@@ -321,6 +324,36 @@ TEST(L9_freed_while_the_hook_runs) {
   event_wait(&p->drop.left);
   CHECK(p->hook.left_at < p->drop.entered_at);
   CHECK_STR(history_text(&p->called), "init run cancel teardown drop");
+}
+
+/* A hook that ends its thread is over, and takes nothing with it: its pod ends, is kicked as long as need be, and later hooks
+ * come. */
+static int32_t sleeps_until_kicked(probe *p, podkeep_context *ctx) {
+  (void)p;
+  while (!podkeep_context_cancelled(ctx)) {
+    struct timespec long_time = {3600, 0};
+    nanosleep(&long_time, NULL);
+  }
+  return 0;
+}
+
+TEST_THREAD(L9_hook_that_ends_its_thread) {
+  for (int i = 0; i < rounds(20); i++) {
+    probe *p = probe_new("hook exits");
+    p->hook.does = does_exit;
+    p->run.does = sleeps_until_kicked;
+    p->options.kick_signal = SIGUSR1;
+    podkeep_pod *pod = probe_running(p);
+    CHECK_OK(podkeep_pod_cancel(pod));
+    podkeep_status status = podkeep_pod_join(pod, LIMIT_MS);
+    CHECK(status == PODKEEP_OK || status == PODKEEP_ERR_FAILED);
+    CHECK_INT(p->teardown.count, 1);
+    probe_free(p);
+    probe *next = probe_new("hook comes");
+    next->run.does = does_wait_for_hook;
+    probe_running(next);
+    probe_close(next, PODKEEP_OK);
+  }
 }
 
 /* The threads kept for hooks go again when no pod needs them. */

@@ -174,7 +174,7 @@ static uint64_t overdraw(probe *p, void (*meanwhile)(podkeep_pod *)) {
 
 TEST_THREAD(L12_one_budget_for_run_and_teardown) {
   probe *p = probe_new("spending");
-  p->options.grace_ms = slow_ms(400);
+  p->options.grace_ms = slow_ms(600);
   p->run.does = spends_most;
   p->teardown.held = true;
   uint64_t took = overdraw(p, NULL);

@@ -212,6 +212,33 @@ TEST(race_ready_and_its_timeout) {
   }
 }
 
+/* A ready that came just before its timeout leaves nothing of that timeout behind: long after, a cancel finds its grace whole. */
+TEST(race_ready_and_its_timeout_leave_the_grace_whole) {
+  enum { PODS = 40 };
+  for (int round = 0; round < rounds(15); round++) {
+    probe *p[PODS];
+    for (int i = 0; i < PODS; i++) {
+      p[i] = probe_new("edgy");
+      p[i]->options.ready = PODKEEP_READY_NOTIFY;
+      p[i]->options.ready_timeout_ms = 1;
+      p[i]->options.grace_ms = slow_ms(100);
+      p[i]->no_hook = true;
+      p[i]->run.does = ready_at_the_edge;
+      probe_start(p[i]);
+    }
+    pass_ms(slow_ms(120)); /* a grace that began at the start would be over */
+    for (int i = 0; i < PODS; i++) {
+      if (podkeep_pod_wait_ready(p[i]->pod, LIMIT_MS) == PODKEEP_OK) {
+        CHECK_INT(podkeep_context_time_left(p[i]->ctx), -1);
+        CHECK_OK(podkeep_pod_close(p[i]->pod));
+      } else {
+        CHECK_STATUS(podkeep_pod_join(p[i]->pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+      }
+      probe_free(p[i]);
+    }
+  }
+}
+
 /* S ends from inside while the hook is about to be called: it comes while run is entered or not at all, and it is over before the
  * config is dropped (probes_check). */
 static int32_t exits_after_cancel(probe *p, podkeep_context *ctx) {

@@ -197,14 +197,14 @@ static int32_t extends_its_grace(probe *p, podkeep_context *ctx) {
   CHECK_OK(podkeep_context_extend(ctx, LIMIT_MS));
   int64_t left = podkeep_context_time_left(ctx);
   CHECK(left > p->options.grace_ms && left <= LIMIT_MS);
-  pass_ms(p->options.grace_ms * 3); /* well past the first limit */
+  pass_ms(p->options.grace_ms * 2); /* well past the first limit */
   return 0;
 }
 
 /* close follows the extended limit. */
 TEST(S8_extend__grace) {
   probe *p = probe_new("extending");
-  p->options.grace_ms = slow_ms(150);
+  p->options.grace_ms = slow_ms(300); /* the word must be said by then */
   p->run.does = extends_its_grace;
   podkeep_pod *pod = probe_running(p);
   CHECK_OK(podkeep_pod_close(pod));
@@ -221,7 +221,7 @@ static int32_t extends_its_ready_limit(probe *p, podkeep_context *ctx) {
 
 TEST(S8_extend__ready) {
   probe *p = probe_new("extending");
-  p->options.ready_timeout_ms = slow_ms(150);
+  p->options.ready_timeout_ms = slow_ms(300); /* the word must be said by then */
   p->init.does = extends_its_ready_limit;
   probe_running(p);
   probe_close(p, PODKEEP_OK);
@@ -262,14 +262,14 @@ static int32_t extends_too_much(probe *p, podkeep_context *ctx) {
 
 TEST_THREAD(S8_extend__beyond_the_maximum_is_cut_short) {
   probe *p = probe_new("greedy");
-  p->options.grace_ms = slow_ms(100);
-  p->options.extend_max_ms = slow_ms(100);
+  p->options.grace_ms = slow_ms(250); /* the word must be said by then */
+  p->options.extend_max_ms = slow_ms(150);
   p->data = world_alloc(sizeof(event));
   p->run.does = extends_too_much;
   podkeep_pod *pod = probe_running(p);
   uint64_t start = now_ns();
   CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_TIMEOUT);
-  CHECK(now_ns() - start >= (uint64_t)slow_ms(190) * 1000000u);
+  CHECK(now_ns() - start >= (uint64_t)slow_ms(390) * 1000000u);
   event_set(p->data);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   probe_free(p);

@@ -235,6 +235,57 @@ TEST(S4_shutdown__is_seen_by_monitors) {
   probe_free(p);
 }
 
+/* "waits up to its limit": a drop that hangs is not waited for beyond it. */
+static void shut_down_shortly(void *arg) {
+  uint32_t left = 99;
+  podkeep_status status = podkeep_shutdown(SHORT_MS, &left);
+  CHECK(status == PODKEEP_OK || status == PODKEEP_ERR_TIMEOUT);
+  (void)arg;
+}
+
+static void shutdown_with_a_hanging_drop(bool started) {
+  probe *p = probe_new("clinging");
+  p->drop.held = true;
+  podkeep_pod *pod = started ? probe_running(p) : probe_make(p);
+  CHECK_OK(podkeep_runtime_free(p->runtime));
+  p->runtime = NULL;
+  worker w;
+  worker_start(&w, shut_down_shortly, NULL);
+  worker_join(&w);
+  podkeep_state state;
+  CHECK_OK(podkeep_pod_state(pod, &state));
+  CHECK(started || state == PODKEEP_STATE_STOPPED);
+  event_set(&p->drop.go);
+  p->s_may_die = true;
+  probe_free(p);
+}
+
+TEST(S4_shutdown__hanging_drop_of_a_new_pod) { shutdown_with_a_hanging_drop(false); }
+TEST(S4_shutdown__hanging_drop_of_a_running_pod) { shutdown_with_a_hanging_drop(true); }
+
+/* "afterwards no callback but a drop starts": the log is a callback, too. */
+static void count_line(int32_t level, const char *pod, const char *message, void *user_data) {
+  (void)level, (void)pod, (void)message;
+  ADD(*(uint32_t *)user_data, 1u);
+}
+
+TEST(S4_shutdown__silences_the_log) {
+  uint32_t *lines = world_alloc(sizeof *lines);
+  CHECK_OK(podkeep_set_log(count_line, 4, lines, NULL));
+  for (int i = 0; i < 20; i++) {
+    probe *p = probe_new("noisy");
+    p->run.does = does_return;
+    p->run.returns = 1;
+    probe_start(p);
+    CHECK_STATUS(podkeep_pod_join(p->pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+    probe_free(p);
+  }
+  CHECK_OK(podkeep_shutdown(LIMIT_MS, NULL));
+  uint32_t before = LOAD(*lines);
+  pass_ms(SHORT_MS); /* nothing must come in it */
+  CHECK_INT(LOAD(*lines), before);
+}
+
 /* The library's very first call may be this one. */
 TEST_WITH(S4_shutdown__cold, CASE_COLD) {
   uint32_t left = 99;

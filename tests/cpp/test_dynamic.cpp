@@ -72,8 +72,10 @@ int main(int argc, char **argv) {
       if (!check::contains(sentence, argv[i])) check::fail(__FILE__, __LINE__, "\"" + sentence + "\" does not hold " + argv[i]);
     // Not only Pod.
 #if PODKEEP_CPP_EXCEPTIONS
-    for (const podkeep::Error &error : {ERROR_OF(podkeep::Pod::adopt(nullptr)), ERROR_OF(podkeep::Monitor()), ERROR_OF(podkeep::version()), ERROR_OF(podkeep::shutdown(0s)),
-                                        ERROR_OF(podkeep::abandoned()), ERROR_OF(podkeep::set_log(nullptr))})
+    const podkeep::Error others[] = {ERROR_OF(podkeep::Pod::adopt(nullptr)), ERROR_OF(podkeep::Monitor()),
+                                     ERROR_OF(podkeep::version()),           ERROR_OF(podkeep::abandoned()),
+                                     ERROR_OF(podkeep::shutdown(0s)),        ERROR_OF(podkeep::set_log(nullptr))};
+    for (const podkeep::Error &error : others)
       REQUIRE(error.status() == status && std::string(error.what()) == sentence);
 #else
     REQUIRE(podkeep::Monitor().status() == status && podkeep::shutdown(0s) == status && podkeep::set_log(nullptr) == status);

@@ -25,9 +25,8 @@ def once(how: str) -> str:
     with tempfile.TemporaryDirectory() as place:
         marks = Path(place, "marks")
         try:
-            ran = subprocess.run(
-                [sys.executable, str(PROGRAM), how, str(marks)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
-            )
+            command = [sys.executable, str(PROGRAM), how, str(marks)]
+            ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
         except subprocess.TimeoutExpired:
             return f"it hung for {LIMIT} s"
         teardowns = len(marks.read_bytes()) if marks.exists() else 0

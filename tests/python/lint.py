@@ -26,16 +26,15 @@ def main() -> int:
     failed = 0
     for source in SOURCES:
         for target in ("3.9", "3.13"):
-            ran = subprocess.run(
-                [str(inside), "-m", "mypy", "--strict", "--python-version", target, "--cache-dir", str(BUILD / "python/mypy"), str(source)],
-                env={**os.environ, "MYPYPATH": str(ROOT / "bindings/python/src")},
-                capture_output=True,
-                text=True,
-            )
-            failed += ran.returncode != 0
-            print(f"mypy --strict {source.relative_to(ROOT)} (Python {target}): {ran.stdout.splitlines()[-1] if ran.stdout else ran.stderr}")
+            command = [str(inside), "-m", "mypy", "--strict", "--python-version", target]
+            command += ["--cache-dir", str(BUILD / "python/mypy"), str(source)]
+            env = {**os.environ, "MYPYPATH": str(ROOT / "bindings/python/src")}
+            ran = subprocess.run(command, env=env, capture_output=True, text=True)
+            said = "good"
             if ran.returncode != 0:
-                print(ran.stdout, end="")
+                failed += 1
+                said = ran.stdout + ran.stderr
+            print(f"mypy --strict {source.relative_to(ROOT)} (Python {target}): {said.rstrip()}")
     print(f"{2 * len(SOURCES) - failed} passed, {failed} failed")
     return bool(failed)
 

@@ -64,7 +64,9 @@ def declared_functions():
             break
         text = less
     found = {}
-    for match in re.finditer(r"([\w][\w\s\*]*?)\b(podkeep_\w+)\s*\(((?:[^()]|\([^()]*\))*)\)\s*(?:[A-Z_]+(?:\([^()]*\))?\s*)*;", text):
+    inner = r"(?:[^()]|\([^()]*\))*"
+    attributes = r"(?:[A-Z_]+(?:\([^()]*\))?\s*)*"
+    for match in re.finditer(rf"(\w[\w\s\*]*?)\b(podkeep_\w+)\s*\(({inner})\)\s*{attributes};", text):
         result, name, rest = match.groups()
         if "typedef" in result:
             continue
@@ -167,16 +169,16 @@ def importing(library):
     env.pop("PODKEEP_LIBRARY", None)
     if library is not None:
         env["PODKEEP_LIBRARY"] = str(library)
-    return subprocess.run(
-        [sys.executable, "-c", "import podkeep; print(podkeep.__version__)"], env=env, capture_output=True, text=True, timeout=60
-    )
+    code = "import podkeep; print(podkeep.__version__)"
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
 
 
 def test_a_library_that_is_not_there_is_named_with_the_way_out(tmp_path):
     ran = importing(tmp_path / "none.so")
     assert ran.returncode == 1
     last = ran.stderr.splitlines()[-1]
-    assert last.startswith("ImportError: podkeep: cannot load the library") and "none.so" in last and "PODKEEP_LIBRARY" in last
+    assert last.startswith("ImportError: podkeep: cannot load the library")
+    assert "none.so" in last and "PODKEEP_LIBRARY" in last
 
 
 def test_without_the_variable_the_package_must_carry_it():

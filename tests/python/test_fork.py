@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.mark.parametrize("how, code, torn_down", [("fork", 3, 1), ("fork-exit", 3, 2), ("fork-forget", 3, 0), ("mp-fork", 0, 2)])
+@pytest.mark.parametrize(
+    "how, code, torn_down", [("fork", 3, 1), ("fork-exit", 3, 2), ("fork-forget", 3, 0), ("mp-fork", 0, 2)]
+)
 def test_a_fork_with_a_pod_running(program, how, code, torn_down):
     ran = program("forks.py", how).end()
     assert ran.code == 0, ran.err

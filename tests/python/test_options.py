@@ -144,8 +144,10 @@ def test_what_is_no_runtime_is_refused_with_the_way_out():
 
 
 def test_seconds_become_milliseconds():
-    assert [of_option("x", value) for value in (None, 0, 0.0001, 1.5, math.inf, -0.001, -1)] == [0, 1, 1, 1500, -1, -2, -1000]
-    assert [of_wait(value) for value in (None, math.inf, 0, -3, 0.0001, 1.0005)] == [-1, -1, 0, 0, 1, 1001]
+    options = {None: 0, 0: 1, 0.0001: 1, 1.5: 1500, math.inf: -1, -0.001: -2, -1: -1000}
+    waits = {None: -1, math.inf: -1, 0: 0, -3: 0, 0.0001: 1, 1.0005: 1001}
+    assert {value: of_option("x", value) for value in options} == options
+    assert {value: of_wait(value) for value in waits} == waits
     assert of_option("x", -math.inf) < -1 and of_option("x", 1e300) > 0 and of_wait(1e300) > 0
     with pytest.raises(TypeError):
         of_wait(True)

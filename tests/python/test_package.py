@@ -107,13 +107,15 @@ def test_the_sdist_brings_the_crate_and_builds(place):
     run(sys.executable, "-m", "venv", place / "tool")
     tool = place / "tool/bin/python"
     run(tool, "-m", "pip", "install", "--quiet", "hatchling==1.27.0")
-    subprocess.run([str(tool), "-m", "hatchling", "build", "-t", "sdist", "-d", str(place / "sdist")], cwd=PACKAGE, check=True, timeout=LIMIT)
+    command = [str(tool), "-m", "hatchling", "build", "-t", "sdist", "-d", str(place / "sdist")]
+    subprocess.run(command, cwd=PACKAGE, check=True, timeout=LIMIT)
     (sdist,) = (place / "sdist").iterdir()
     names = {name.split("/", 1)[1] for name in tarfile.open(sdist).getnames() if "/" in name}
     assert {"crate/Cargo.toml", "crate/Cargo.lock", "crate/src/lib.rs", "src/podkeep/__init__.py", "hatch_build.py"} <= names
     # Another place, so another build; its parts stay for the next time.
     target = ROOT / "build/python/sdist-target"
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", place / "again", sdist, CARGO_TARGET_DIR=str(target))
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", place / "again", sdist]
+    run(*command, CARGO_TARGET_DIR=str(target))
     (made,) = (place / "again").iterdir()
     assert made.name.startswith(f"podkeep-{crate_version()}-py3-none-linux_")
     assert "podkeep/libpodkeep.so.0" in zipfile.ZipFile(made).namelist()

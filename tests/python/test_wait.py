@@ -163,7 +163,12 @@ def test_many_threads_wait_for_one_pod():
     for _ in range(10):
         pod = Pod(Idle).start()
         done = []
-        threads = [threading.Thread(target=lambda: (pod.join(), done.append(1))) for _ in range(20)]
+
+        def wait(pod=pod, done=done):
+            pod.join()
+            done.append(1)
+
+        threads = [threading.Thread(target=wait) for _ in range(20)]
         for thread in threads:
             thread.start()
         pod.cancel()
@@ -178,7 +183,7 @@ def test_a_thread_that_waits_is_woken_at_once():
         pod = Pod(Idle).start()
         woken = []
 
-        def wait():
+        def wait(pod=pod, woken=woken):
             pod.join()
             woken.append(time.monotonic())
 

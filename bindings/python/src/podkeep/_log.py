@@ -22,7 +22,8 @@ def _log(level: int, pod: Optional[bytes], message: Optional[bytes], user_data: 
         _thread.enter(None, "podkeep-log")
         try:
             said = "%s: %s" if pod else "%s%s"
-            logger.log(_LEVELS.get(level, logging.DEBUG), said, _abi.text(pod), _abi.text(message), extra={"pod": _abi.text(pod)})
+            name = _abi.text(pod)
+            logger.log(_LEVELS.get(level, logging.DEBUG), said, name, _abi.text(message), extra={"pod": name})
         finally:
             _thread.leave()
     except BaseException:

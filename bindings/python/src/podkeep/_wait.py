@@ -73,7 +73,7 @@ def _ask(kept: Kept, call: Call, timeout: Optional[float], ms: int) -> Optional[
     if status != Status.TIMEOUT:
         return status
     if timeout is None and kept.state() is State.ABANDONED:
-        # A wait without a limit is answered at once there, with a sentence; or, if the thread came back meanwhile, with that.
+        # A wait without a limit is answered at once there, with a sentence (or with the end, if it has come meanwhile).
         return call(kept.pod, _abi.FOREVER)
     return None
 
