@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::atomic::Ordering::*;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::context::Context;
@@ -65,7 +65,7 @@ impl Crew {
         while state.threads <= state.reserved {
             let arg = ptr::from_ref(world).cast_mut().cast();
             // SAFETY: `enter` expects a world.
-            unsafe { world.own_attr.spawn(&AtomicU64::new(0), enter, arg) }.map_err(|e| {
+            unsafe { world.spawn_own(enter, arg) }.map_err(|e| {
                 Error::resources(format!("no thread for the cancel hook: {}; the pod is still NEW", linux::describe(e)))
             })?;
             state.threads += 1;
@@ -137,18 +137,15 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     let world: &'static World = unsafe { &*world.cast() };
     // SAFETY: this thread is its own and ends by returning from here or from inside a hook.
     unsafe { linux::detach_thread(linux::this_thread()) };
+    linux::refuse_cancellation();
     linux::name_thread(c"podkeep-hook");
     while let Some(job) = world.crew.next() {
         match job {
-            Job::Hook(pod) => {
-                if !call_hook(ManuallyDrop::new(pod)) {
-                    return ptr::null_mut(); // the hook returned in the child of a fork
-                }
-            }
+            Job::Hook(pod) => call_hook(ManuallyDrop::new(pod)),
             Job::Release(runtime) => {
                 runtime.release();
                 if !world.is_here() {
-                    return ptr::null_mut(); // the drop forked, and this is the child
+                    linux::end_forked_child(); // the drop forked and returned
                 }
                 drop(runtime);
                 world.crew.give_back();
@@ -158,21 +155,21 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     ptr::null_mut()
 }
 
-/// False: this is the child of a fork. As in `host::thread`, no local with a destructor stands below the callback.
-fn call_hook(pod: ManuallyDrop<PodRef>) -> bool {
+/// As in `host::thread`, no local with a destructor stands below the callback.
+fn call_hook(pod: ManuallyDrop<PodRef>) {
     if pod.step(Event::HookBegin).is_some() {
         role::enter_hook(&pod);
         note_hook_end(Some(&pod));
-        pod.cell().runtime.recipe.cancel(Context::of(&pod), pod.cell().state.load(Acquire));
+        let (ctx, state) = (Context::of(&pod), pod.cell().state.load(Acquire));
+        linux::cancellable(|| pod.cell().runtime.recipe.cancel(ctx, state));
         note_hook_end(None);
         role::leave();
         if !pod.is_here() {
-            return false;
+            linux::end_forked_child(); // the hook forked and returned
         }
         pod.advance(Event::HookDone { failed: false });
     }
     drop(ManuallyDrop::into_inner(pod));
-    true
 }
 
 /// A hook ended its thread from inside.
@@ -187,7 +184,7 @@ pub(crate) fn died(pod: PodRef) {
         if state.threads < state.reserved {
             let arg = ptr::from_ref(world).cast_mut().cast();
             // SAFETY: `enter` expects a world.
-            if unsafe { world.own_attr.spawn(&AtomicU64::new(0), enter, arg) }.is_ok() {
+            if unsafe { world.spawn_own(enter, arg) }.is_ok() {
                 state.threads += 1;
             }
         }

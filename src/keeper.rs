@@ -90,7 +90,7 @@ pub(crate) fn ensure(world: &'static World) -> Result<()> {
     let mut runs = lock(&world.keeper_runs);
     if !*runs {
         // SAFETY: `enter` expects a world.
-        unsafe { world.own_attr.spawn(&AtomicU64::new(0), enter, ptr::from_ref(world).cast_mut().cast()) }
+        unsafe { world.spawn_own(enter, ptr::from_ref(world).cast_mut().cast()) }
             .map_err(|e| Error::resources(format!("no thread for the library's keeper: {}", linux::describe(e))))?;
         *runs = true;
     }
@@ -101,6 +101,7 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     // SAFETY: `ensure` passes the world, which is never freed, like the region.
     let (world, region): (&'static World, _) =
         unsafe { (&*world.cast(), table::region().expect("made with the world")) };
+    linux::refuse_cancellation();
     linux::name_thread(c"podkeep");
     let mut agenda = Agenda::default();
     loop {

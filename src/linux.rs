@@ -179,6 +179,7 @@ pub(crate) fn name_thread(name: &CStr) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
+const PTHREAD_CANCEL_ENABLE: c_int = 0;
 const PTHREAD_CANCEL_DISABLE: c_int = 1;
 
 pub(crate) type Entry = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
@@ -291,6 +292,26 @@ pub(crate) unsafe fn join_thread(thread: libc::pthread_t, until: Nanos) -> Resul
 pub(crate) unsafe fn detach_thread(thread: libc::pthread_t) {
     // SAFETY: the caller's promise.
     unsafe { libc::pthread_detach(thread) };
+}
+
+/// From here on this thread, the library's or S, is not ended by pthread_cancel, but inside [`cancellable`] calls.
+pub(crate) fn refuse_cancellation() {
+    std::mem::forget(Uncancellable::begin());
+}
+
+/// Calls a user's callback on a thread of the library or S, where pthread_cancel may act as on any thread.
+pub(crate) fn cancellable<T>(callback: impl FnOnce() -> T) -> T {
+    // SAFETY: glibc takes NULL for "do not tell".
+    unsafe { pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, ptr::null_mut()) };
+    let result = callback();
+    refuse_cancellation();
+    result
+}
+
+/// Ends the process at once, without its exit handlers: for the child of a fork.
+pub(crate) fn end_forked_child() -> ! {
+    // SAFETY: no arguments that could be wrong.
+    unsafe { libc::_exit(0) }
 }
 
 /// While it lives, pthread_cancel of this thread is put off.

@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicI32, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::failure::c_string;
+use crate::host::thread::note_log_end;
 use crate::lifecycle::State;
 use crate::limit::Limit;
-use crate::linux;
+use crate::linux::{self, Nanos};
 use crate::monitor::Event;
 use crate::role;
 use crate::table::PodRef;
@@ -60,6 +60,9 @@ struct Line {
 /// More lines than this wait for a slow callback in vain: the oldest go, and their number is told.
 const MANY: usize = 4096;
 
+/// How long a shutdown waits at most for a line that is being told.
+const TELL_TIME: Nanos = 1_000_000_000;
+
 impl Log {
     /// Sends lines up to `level` to `sink`; `None`: nowhere. What was waiting for the old one is gone.
     pub(crate) fn set(&self, world: &'static World, sink: Option<Arc<dyn Sink>>, level: i32) -> Result<()> {
@@ -69,7 +72,7 @@ impl Log {
             let mut state = lock(&self.state);
             if sink.is_some() && !state.has_thread {
                 // SAFETY: `enter` expects a world.
-                unsafe { world.own_attr.spawn(&AtomicU64::new(0), enter, ptr::from_ref(world).cast_mut().cast()) }
+                unsafe { world.spawn_own(enter, ptr::from_ref(world).cast_mut().cast()) }
                     .map_err(|e| Error::resources(format!("no thread for the log: {}", linux::describe(e))))?;
                 state.has_thread = true;
             }
@@ -84,13 +87,14 @@ impl Log {
         Ok(())
     }
 
-    /// After a shutdown: no callback starts. One that is being told is waited for, up to `limit`.
+    /// After a shutdown: no callback starts. One that is being told is waited for, up to `limit`, and not for ever.
     pub(crate) fn close(&self, limit: Limit) {
         let mut state = lock(&self.state);
         state.closed = true;
         state.lines.clear();
-        while state.telling && !limit.passed() {
-            let left = linux::until(limit.deadline()).unwrap_or(Duration::MAX);
+        let until = limit.deadline().min(linux::now().saturating_add(TELL_TIME));
+        while state.telling && linux::now() < until {
+            let left = linux::until(until).unwrap_or_default();
             state = self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -139,17 +143,31 @@ impl Log {
 extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     // SAFETY: `set` passes the world, which is never freed.
     let world: &'static World = unsafe { &*world.cast() };
+    // SAFETY: this thread is its own, and ends only from inside a callback.
+    unsafe { linux::detach_thread(linux::this_thread()) };
+    linux::refuse_cancellation();
     linux::name_thread(c"podkeep-log");
+    note_log_end();
     loop {
         // Nothing with a destructor stands below the callback (see `host::thread`).
         let job = ManuallyDrop::new(world.log.next());
-        role::as_callee(|| job.0.write(job.1.level, job.1.pod, &job.1.message));
+        role::as_callee(|| linux::cancellable(|| job.0.write(job.1.level, job.1.pod, &job.1.message)));
         if world.is_here() {
             role::as_callee(|| drop(ManuallyDrop::into_inner(job)));
         }
         if !world.is_here() {
-            return ptr::null_mut(); // the callback or the drop forked, and this is the child
+            linux::end_forked_child(); // the callback or the drop forked and returned
         }
+    }
+}
+
+/// A log callback ended its thread from inside: the next sink gets a new one.
+pub(crate) fn died() {
+    if let Some(world) = World::existing() {
+        let mut state = lock(&world.log.state);
+        state.has_thread = false;
+        state.telling = false;
+        world.log.arrived.notify_all();
     }
 }
 

@@ -79,6 +79,7 @@ impl Hub {
                 monitor.push(event.clone());
             }
         }
+        self.publish(pod);
     }
 
     /// Tells of every state that `pod` has entered and nobody was told of.
@@ -110,11 +111,10 @@ impl Hub {
         }
     }
 
-    /// The pod's present state as a first event; later changes follow from there.
+    /// The pod's present state as a first event: the last one that was told, so that what came since still follows, for
+    /// this reader and for the others.
     fn present(&mut self, pod: &PodRef) -> Event {
-        let visited = pod.life().visited();
-        pod.cell().published.fetch_or(visited, Relaxed);
-        let state = newest(visited);
+        let state = newest(pod.cell().published.load(Relaxed));
         let failure = if state >= State::Stopping { pod.failure() } else { None };
         self.event(pod, state, state, linux::now(), failure)
     }

@@ -45,7 +45,7 @@ pub(crate) fn as_callee(call: impl FnOnce()) {
 }
 
 fn this_world() -> *const World {
-    World::existing().map_or(ptr::null(), ptr::from_ref)
+    World::existing().map_or(ptr::dangling(), ptr::from_ref)
 }
 
 /// The role, without what a thread was in the parent of a fork.

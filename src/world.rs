@@ -4,7 +4,7 @@
 //! whatever a thread of the parent held at the moment of the fork is never touched there. Nothing runs at exit.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -12,7 +12,7 @@ use crate::crew::Crew;
 use crate::error::{Error, Result, Status};
 use crate::failure::Record;
 use crate::lifecycle::State;
-use crate::linux::ThreadAttr;
+use crate::linux::{self, ThreadAttr};
 use crate::log::Log;
 use crate::monitor::{Hub, Monitor};
 use crate::runtime::RuntimeCell;
@@ -106,6 +106,21 @@ impl World {
     /// Whether this world is this process's: false in the child of a fork.
     pub(crate) fn is_here(&self) -> bool {
         World::existing().is_some_and(|world| std::ptr::eq(world, self))
+    }
+
+    /// Makes a thread of the library's own.
+    ///
+    /// # Safety
+    /// `arg` is what `entry` expects.
+    pub(crate) unsafe fn spawn_own(&self, entry: linux::Entry, arg: *mut c_void) -> std::result::Result<(), i32> {
+        let thread = AtomicU64::new(0);
+        // SAFETY: the caller's promise.
+        match unsafe { self.own_attr.spawn(&thread, entry, arg) } {
+            // It may not choose its scheduling class here: then its maker's.
+            // SAFETY: as above.
+            Err(libc::EPERM) => unsafe { self.default_attr.spawn(&thread, entry, arg) },
+            made => made,
+        }
     }
 
     /// Refuses what is new after a shutdown.

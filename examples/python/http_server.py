@@ -47,9 +47,10 @@ class Web(podkeep.Runtime):
 
 def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    with podkeep.Pod(Web, args=(port,), name="web", grace=5.0) as pod:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: pod.cancel())
+    pod = podkeep.Pod(Web, args=(port,), name="web", grace=5.0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: pod.cancel())
+    with pod:
         pod.join()
 
 

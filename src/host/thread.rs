@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::failure::Kind;
 use crate::lifecycle::{Event, Life, Phase, Seat};
 use crate::linux::{self, NEVER, Nanos};
+use crate::log;
 use crate::role;
 use crate::table::{PodRef, Side};
 use crate::world::{World, lock};
@@ -43,6 +44,7 @@ extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
     // stand below a callback.
     let pod = ManuallyDrop::new(unsafe { PodRef::from_index(index.addr() as u32) });
     pod.tid.store(linux::thread_id(), Relaxed);
+    linux::refuse_cancellation();
     linux::name_thread(pod.cell().name);
     role::enter_pod(&pod);
     if !note_end(pod.handle()) {
@@ -54,8 +56,8 @@ extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
         note_end(0);
         leave(pod);
     } else {
-        // The callback returned in the child of a fork: nothing of the parent's runs here any more.
-        note_end(0);
+        // A callback forked and returned in the child: nothing of the parent's runs there any more, no exit handler either.
+        linux::end_forked_child();
     }
     ptr::null_mut()
 }
@@ -70,7 +72,7 @@ fn live(pod: &PodRef) -> bool {
     let ctx = Context::of(pod);
     let mut state = ptr::null_mut();
 
-    let code = recipe.init(ctx, &mut state);
+    let code = linux::cancellable(|| recipe.init(ctx, &mut state));
     if !pod.is_here() {
         return false;
     }
@@ -84,7 +86,7 @@ fn live(pod: &PodRef) -> bool {
     pod.advance(Event::InitOk);
 
     if pod.life().seat() == Seat::Run {
-        let code = recipe.run_forever(ctx, state);
+        let code = linux::cancellable(|| recipe.run_forever(ctx, state));
         if !pod.is_here() {
             return false;
         }
@@ -94,7 +96,7 @@ fn live(pod: &PodRef) -> bool {
         pod.advance(Event::HookJoined);
     }
     let failure = if pod.life().seat() == Seat::Teardown {
-        let code = recipe.teardown(ctx, state);
+        let code = linux::cancellable(|| recipe.teardown(ctx, state));
         if !pod.is_here() {
             return false;
         }
@@ -130,7 +132,7 @@ fn leave(pod: ManuallyDrop<PodRef>) {
     if let Some(world) = World::existing() {
         pod.settle();
         if !pod.is_here() {
-            return; // the drop forked, and this is the child
+            linux::end_forked_child(); // the drop forked and returned
         }
         if life.has_hook() {
             world.crew.give_back();
@@ -182,6 +184,8 @@ pub(crate) fn kick(pod: &PodRef, signal: i32) {
 
 /// In the noted value: this is not S but a hook's thread.
 const HOOK: u64 = 1 << 63;
+/// The noted value of the log's thread.
+const LOG: u64 = 1 << 62;
 
 /// Notes for whom to report if this thread ends from inside; 0: nobody. False: that cannot be noted.
 fn note_end(value: u64) -> bool {
@@ -196,10 +200,20 @@ pub(crate) fn note_hook_end(pod: Option<&PodRef>) {
     note_end(pod.map_or(0, |pod| pod.handle() | HOOK));
 }
 
+/// The same for the log's thread.
+pub(crate) fn note_log_end() {
+    note_end(LOG);
+}
+
 /// The key whose destructor reports threads that end from inside; one per process, for ever.
 fn end_key() -> Result<libc::pthread_key_t> {
     extern "C" fn ended(value: *mut c_void) {
         let value = value.addr() as u64;
+        if value == LOG {
+            return log::died();
+        }
+        // Whatever it was cancelled for, it ends already.
+        linux::refuse_cancellation();
         // The thread held a reference by this number, and nobody gave it back: it is taken over here.
         let Some(pod) = PodRef::of_role(value & !HOOK) else { return };
         if !pod.is_here() {

@@ -212,7 +212,7 @@ static void handle(int signal_number) {
 
 TEST(L8_in_a_signal_handler) {
   probe *p = probe_new("signalled");
-  p->run.does = does_wait_for_hook;
+  p->teardown.held = true;
   podkeep_pod *pod = probe_running(p);
   char before[1024];
   CHECK_STATUS(podkeep_pod_join(pod, -7), PODKEEP_ERR_INVALID_ARGUMENT);
@@ -225,6 +225,7 @@ TEST(L8_in_a_signal_handler) {
   CHECK_INT(handler_errno, 1234);
   CHECK_STR(podkeep_last_error(), before);
   CHECK_STATE(pod, PODKEEP_STATE_STOPPING);
+  event_set(&p->teardown.go);
   probe_close(p, PODKEEP_OK);
 }
 

@@ -265,6 +265,43 @@ TEST_THREAD(race_thread_ended_from_inside_and_its_hook) {
   }
 }
 
+/* Monitors come and go while a pod lives through its states; each, and the one that was there before, hears of the end. */
+static void watch_again_and_again(void *arg) {
+  life *l = arg;
+  podkeep_pod *pod = l->pod;
+  while (!LOAD(l->ended)) {
+    podkeep_monitor *m = watch(pod);
+    podkeep_event e = NEXT_EVENT(m);
+    CHECK_INT(e.from, e.to);
+    podkeep_state first = e.to;
+    if (random_below(4) == 0 && order_of(first) >= order_of(PODKEEP_STATE_STOPPING)) {
+      while (e.to != PODKEEP_STATE_STOPPED) e = NEXT_EVENT(m);
+      CHECK_MONITOR_ENDED(m);
+    }
+    CHECK_OK(podkeep_monitor_free(m));
+  }
+}
+
+TEST(race_monitors_made_while_a_pod_ends) {
+  for (int round = 0; round < rounds(150); round++) {
+    probe *p = probe_new("observed");
+    p->no_hook = round % 2;
+    podkeep_monitor *there = watch(probe_make(p));
+    probe_running(p);
+    life *l = world_alloc(sizeof *l);
+    l->pod = p->pod;
+    worker w[2];
+    for (int i = 0; i < 2; i++) worker_start(&w[i], watch_again_and_again, l);
+    pass_us((long)random_below(200));
+    CHECK_OK(podkeep_pod_cancel(p->pod));
+    follow(there, PODKEEP_STATE_STOPPED);
+    ADD(l->ended, 1u);
+    for (int i = 0; i < 2; i++) worker_join(&w[i]);
+    CHECK_OK(podkeep_monitor_free(there));
+    probe_free(p);
+  }
+}
+
 /* jthread's dtor case: ten pods, each let go by free alone; all come to their teardown. */
 TEST(race_ten_pods_let_go) {
   for (int round = 0; round < rounds(20); round++) {

@@ -156,6 +156,26 @@ TEST_THREAD(S4_log__hanging_delays_no_pod) {
   event_wait(&b->gone);
 }
 
+/* A callback that ends its thread takes the thread, not the log: a callback set later is told again. */
+static void log_exits(int32_t level, const char *pod, const char *message, void *user_data) {
+  (void)level, (void)pod, (void)message;
+  event_set(user_data);
+  pthread_exit(NULL);
+}
+
+TEST_THREAD(S4_log__callback_that_ends_its_thread) {
+  event *called = world_alloc(sizeof *called);
+  book *b = book_for("second");
+  CHECK_OK(podkeep_set_log(log_exits, 4, called, NULL));
+  fail_a_pod("first");
+  event_wait(called);
+  CHECK_OK(podkeep_set_log(note, 4, b, drop_book));
+  fail_a_pod("second");
+  event_wait(&b->heard);
+  CHECK_OK(podkeep_set_log(NULL, 0, NULL, NULL));
+  event_wait(&b->gone);
+}
+
 /* It may use the library as long as it does not block: here it looks, cancels and frees. */
 static probe *handled;
 

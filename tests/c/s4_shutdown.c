@@ -286,6 +286,28 @@ TEST(S4_shutdown__silences_the_log) {
   CHECK_INT(LOAD(*lines), before);
 }
 
+/* A log callback that hangs is not waited for beyond the limit either. */
+static void hold_the_log(int32_t level, const char *pod, const char *message, void *user_data) {
+  (void)level, (void)pod, (void)message;
+  event *pair = user_data;
+  event_set(&pair[0]);
+  event_wait(&pair[1]);
+}
+
+TEST_THREAD(S4_shutdown__hanging_log_callback) {
+  event *pair = world_alloc(2 * sizeof *pair);
+  CHECK_OK(podkeep_set_log(hold_the_log, 4, pair, NULL));
+  probe *p = probe_new("noisy");
+  p->init.returns = 1;
+  probe_start(p);
+  event_wait(&pair[0]);
+  worker w;
+  worker_start(&w, shut_down_shortly, NULL);
+  worker_join(&w);
+  event_set(&pair[1]);
+  probe_free(p);
+}
+
 /* The library's very first call may be this one. */
 TEST_WITH(S4_shutdown__cold, CASE_COLD) {
   uint32_t left = 99;

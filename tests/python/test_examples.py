@@ -61,3 +61,13 @@ def test_the_program_of_the_readme_runs(program):
     running.interrupt()
     ran = running.end()
     assert ran.code == -signal.SIGINT and "KeyboardInterrupt" in ran.err
+
+
+@pytest.mark.parametrize("name", ["http_server.py", "asyncio_server.py"])
+def test_a_signal_right_after_the_url_is_a_clean_end(program, name):
+    for _ in range(5):
+        running = program(EXAMPLES / name)
+        assert running.line().startswith("http://")
+        running.child.terminate()
+        ran = running.end()
+        assert (ran.code, ran.err) == (0, "")

@@ -38,6 +38,12 @@ def test_ten_busy_pods_are_torn_down_and_the_code_is_the_programs(program, tmp_p
         assert "Traceback" not in ran.err and "FATAL" not in ran.err, ran.err
 
 
+def test_a_shutdown_that_did_not_wait_and_then_the_exit(program, tmp_path):
+    for _ in range(5):
+        ran = program("busy.py", "shutdown-now", tmp_path / "marks").end()
+        assert (ran.code, ran.err) == (8, "")
+
+
 @pytest.mark.parametrize("how", ["interrupt", "interrupt-sleep"])
 def test_ctrl_c_ends_the_program_as_python_does(program, tmp_path, how):
     running = program("busy.py", how, tmp_path / "marks")
@@ -176,3 +182,27 @@ def test_a_hundred_of_a_hundred(how, capsys):
     with capsys.disabled():
         print(f" [{said.count('')} of {len(said)}]", end="")
     assert said == [""] * runs
+
+
+def test_daemon_threads_that_make_pods_all_the_while(program):
+    for _ in range(5):
+        ran = program(
+            r"""
+import threading, podkeep
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+made = threading.Semaphore(0)
+def churn():
+    while True:
+        with podkeep.Pod(Idle):
+            made.release()
+threading.excepthook = lambda args: None  # the end refuses them a pod
+for _ in range(4):
+    threading.Thread(target=churn, daemon=True).start()
+for _ in range(40):
+    made.acquire()
+raise SystemExit(6)
+"""
+        ).end()
+        assert (ran.code, ran.out, ran.err) == (6, "", "")

@@ -172,8 +172,9 @@ def test_the_librarys_messages_are_records_of_logging(records):
         with Pod(deaf, name="loud", grace=0.02) as pod:
             pass
     go.set()
+    # Without a limit an abandoned pod answers at once.
     with pytest.raises(podkeep.PodFailed):
-        pod.join()
+        pod.join(timeout=60)
     until(lambda: any(record.pod == "loud" for record in records))
     assert {record.levelno for record in records} <= {logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG}
     assert all(record.name == "podkeep.test" and record.getMessage() for record in records)

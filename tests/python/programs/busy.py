@@ -66,6 +66,10 @@ elif how == "log":
 elif how == "in-thread":
     # The last thread of Python's to end makes the pods' end.
     threading.Thread(target=time.sleep, args=(0.1,)).start()
+elif how == "shutdown-now":
+    # Cancelled and shut out, but not waited for: no teardown begins any more.
+    podkeep.shutdown(timeout=0)
+    sys.exit(8)
 elif how == "shutdown":
     left = podkeep.shutdown()
     assert left == 0 and all(pod.state is podkeep.State.STOPPED for pod in pods)

@@ -31,9 +31,11 @@ _raise_in_thread.argtypes = [ctypes.c_ulong, ctypes.py_object]
 
 
 def hook() -> None:
-    """Makes sure that this process's end will be seen to; called before the first pod is made."""
+    """Makes sure that this process's end will be seen to; called before a pod is made."""
     home = _kept.home
-    if home.closed or home.exit_hooked:
+    if home.ending:
+        raise _errors.Error("podkeep was shut down, or the interpreter is ending: no pod can be made", Status.INVALID_STATE)
+    if home.exit_hooked:
         return
     home.exit_hooked = True
     # A fork inherits the registration or, from multiprocessing, does not: once more is harmless, twice is not needed.
@@ -58,6 +60,7 @@ def shutdown(timeout: Optional[float] = None) -> int:
     if limit != 0 and _thread.inside():
         # Refused there (DEADLOCK), and without an effect.
         _errors.check(_abi.lib.podkeep_shutdown(1, None))
+    home.ending = True
     try:
         _join_all(home, until)
     finally:
@@ -92,9 +95,11 @@ def _close(home: Home) -> int:
 
 def _at_exit() -> None:
     home = _kept.home
-    # In a forked child that has made no pod of its own there is nothing to do, and nothing to wake.
-    if home.closed or not home.exit_hooked:
+    # Once; and never in a forked child that has made no pod of its own. After a shutdown that left some running it
+    # still waits for these: they must be out of Python.
+    if home.ended or not home.exit_hooked:
         return
+    home.ending = home.ended = True
     try:
         _join_all(home, None)
         _bring_back(home)

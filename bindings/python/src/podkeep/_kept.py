@@ -81,6 +81,9 @@ class Home:
         self.forgotten: List[Kept] = []
         #: For events: which Pod a handle is.
         self.pods: "weakref.WeakValueDictionary[int, Pod]" = weakref.WeakValueDictionary()
+        #: The pods are being taken down for good: none is made any more.
+        self.ending = False
+        self.ended = False
         #: From here on callbacks do nothing: podkeep was shut down, or the interpreter ends.
         self.closed = False
         self.exit_hooked = False
