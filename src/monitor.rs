@@ -236,10 +236,11 @@ impl Monitor {
         hub.monitors.try_reserve(1).map_err(|_| no_memory("a monitor"))?;
         // Counted first: whoever changes a state from here on comes to publish it, and waits for the lock.
         count_watcher(true);
+        let one = pod;
         let mut begin = |pod: &PodRef| {
             hub.publish(pod); // what the others were not told yet
-            // One that is freed and final is nobody's any more.
-            let is_past = pod.handle_is_dead() && pod.life().state().is_final();
+            // Among all pods, one that is freed and final is nobody's any more.
+            let is_past = one.is_none() && pod.handle_is_dead() && pod.life().state().is_final();
             if pod.cell().published.load(Relaxed) & MADE != 0 && !is_past {
                 let event = hub.present(pod);
                 monitor.push(event);

@@ -302,6 +302,40 @@ TEST(race_monitors_made_while_a_pod_ends) {
   }
 }
 
+/* A monitor that was made while the pod ended and was freed has the pod's end to tell, and ENDED. */
+static void watch_if_there(void *arg) {
+  life *l = arg;
+  barrier_wait(&l->all, 3);
+  pass_us((long)random_below(40));
+  podkeep_monitor *m = NULL;
+  podkeep_status status = podkeep_monitor_new(l->pod, &m);
+  if (status == PODKEEP_OK) {
+    podkeep_state last = -1;
+    podkeep_event e = PODKEEP_EVENT_INIT;
+    while ((status = podkeep_monitor_next(m, &e, LIMIT_MS)) == PODKEEP_OK) last = e.to;
+    CHECK_STATUS(status, PODKEEP_ERR_ENDED);
+    CHECK_INT(last, PODKEEP_STATE_STOPPED);
+    CHECK_OK(podkeep_monitor_free(m));
+  } else {
+    CHECK_STATUS(status, PODKEEP_ERR_INVALID_HANDLE);
+  }
+}
+
+TEST(race_monitor_and_free) {
+  for (int round = 0; round < rounds(300); round++) {
+    probe *p = probe_new("going");
+    life *l = world_alloc(sizeof *l);
+    l->pod = round % 3 ? probe_running(p) : probe_make(p);
+    if (round % 3 == 1) CHECK_OK(podkeep_pod_close(p->pod));
+    worker w[2];
+    for (int i = 0; i < 2; i++) worker_start(&w[i], watch_if_there, l);
+    barrier_wait(&l->all, 3);
+    pass_us((long)random_below(40));
+    probe_free(p);
+    for (int i = 0; i < 2; i++) worker_join(&w[i]);
+  }
+}
+
 /* jthread's dtor case: ten pods, each let go by free alone; all come to their teardown. */
 TEST(race_ten_pods_let_go) {
   for (int round = 0; round < rounds(20); round++) {

@@ -80,8 +80,7 @@ TEST(S9_a_reader_that_never_comes) {
 
 /* --- All pods ----------------------------------------------------------------------------------------------------------------- */
 
-/* A monitor of all that has told what it found. Pods that ended before (the warm-up's) may be among it, for as long as the
- * library still holds them; nothing follows of those. */
+/* A monitor of all that has told what it found. */
 static podkeep_monitor *watch_all(void) {
   podkeep_monitor *all = watch(NULL);
   podkeep_event e = PODKEEP_EVENT_INIT;
@@ -130,6 +129,32 @@ TEST(S9_all_pods__later_ones_too) {
   CHECK_STATUS(podkeep_monitor_next(all, &e, SHORT_MS), PODKEEP_ERR_TIMEOUT); /* it never ends: another may come */
   probe_free(p);
   CHECK_OK(podkeep_monitor_free(all));
+}
+
+/* A pod that is final and whose handle is gone is nobody's any more: it is not among what a new monitor finds. One that is freed
+ * and still runs is. */
+TEST(S9_all_pods__but_not_those_that_are_gone) {
+  for (int i = 0; i < rounds(100); i++) {
+    probe *p = probe_new("gone");
+    probe_running(p);
+    probe_close(p, PODKEEP_OK);
+    podkeep_monitor *all = watch(NULL);
+    podkeep_event e = PODKEEP_EVENT_INIT;
+    CHECK_STATUS(podkeep_monitor_next(all, &e, 0), PODKEEP_ERR_TIMEOUT);
+    CHECK_OK(podkeep_monitor_free(all));
+  }
+  probe *p = probe_new("going");
+  p->teardown.held = true;
+  probe_running(p);
+  CHECK_OK(podkeep_pod_free(p->pod));
+  p->pod = NULL;
+  podkeep_monitor *all = watch(NULL);
+  CHECK_EVENT(all, STOPPING, STOPPING);
+  event_wait(&p->teardown.entered);
+  event_set(&p->teardown.go);
+  CHECK_EVENT(all, STOPPING, STOPPED);
+  CHECK_OK(podkeep_monitor_free(all));
+  probe_free(p);
 }
 
 /* Each of two all-pods monitors hears of each of many pods, also of those whose handles are gone. */

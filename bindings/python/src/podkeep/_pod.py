@@ -266,7 +266,7 @@ class Pod:
     def __del__(self, _warn: Any = warnings.warn) -> None:
         # Never blocks, and takes no lock of this module that is not reentrant: the collector calls it anywhere.
         kept: Optional[Kept] = getattr(self, "_kept", None)
-        if kept is None or kept.home is not _kept.home or kept.home.closed:
+        if kept is None or kept.home is not _kept.home or kept.home.ended:
             return
         state = kept.state()
         if state is State.NEW or state is None or state.final:
