@@ -9,7 +9,9 @@
  * and copied. Structs begin with their size: start each with its _INIT macro; zero in a field is its default. Times are
  * milliseconds; PODKEEP_FOREVER is accepted by every wait and by grace_ms; other negative ones are
  * PODKEEP_ERR_INVALID_ARGUMENT; sums saturate. Callbacks are called with no lock held and may call everything here; a
- * wait for the pod a callback belongs to is PODKEEP_ERR_DEADLOCK. INVALID_ARGUMENT, OK ... below: PODKEEP_ERR_ and so on.
+ * wait for the pod a callback belongs to is PODKEEP_ERR_DEADLOCK. No call is a cancellation point of pthread_cancel.
+ * PODKEEP_ERR_RESOURCES: no thread, descriptor, or memory for anything large; when not even some bytes are to be had, the
+ * process is ended, as by any Rust program. INVALID_ARGUMENT, OK ... below: PODKEEP_ERR_ and so on.
  *
  * SPDX-License-Identifier: MIT OR Apache-2.0 */
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int listener(void) {
@@ -37,14 +38,28 @@ static probe *hanging(const char *name) {
   return p;
 }
 
-static void check_sentence(const char *text, const char *name, const char *state, const char *phase) {
+/* What this kernel tells us of a thread in accept(); hardened ones keep it to themselves, and then the library cannot know. */
+static bool kernel_tells(int64_t tid, const char *file, const char *what) {
+  char path[80], text[256];
+  snprintf(path, sizeof path, "/proc/self/task/%lld/%s", (long long)tid, file);
+  FILE *f = fopen(path, "r");
+  size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+  if (f) fclose(f);
+  text[n] = '\0';
+  return strstr(text, what) != NULL;
+}
+
+/* To be called while S hangs in its accept. */
+static void check_sentence(const char *text, int64_t tid, const char *name, const char *state, const char *phase) {
   CHECK_HAS(text, name);
   CHECK_HAS(text, state);
   CHECK_HAS(text, phase);
   CHECK_HAS(text, "waiting for the first of 7 guests");
   CHECK_HAS(text, "heartbeat");
-  CHECK_HAS(text, "accept");
-  CHECK_HAS(text, "inet_csk_accept"); /* the wait channel; CONFIG_KALLSYMS is everywhere we run */
+  char number[16];
+  snprintf(number, sizeof number, "%d ", (int)SYS_accept);
+  if (kernel_tells(tid, "syscall", number)) CHECK_HAS(text, "(accept)");
+  if (kernel_tells(tid, "wchan", "inet_csk_accept")) CHECK_HAS(text, "inet_csk_accept");
 }
 
 /* wait_ready, while init hangs. */
@@ -55,7 +70,7 @@ TEST_THREAD(L14_wait_ready_says_why) {
   event_wait(p->data);
   UNTIL(thread_sleeps(p->init.tid));
   CHECK_STATUS(podkeep_pod_wait_ready(pod, 1), PODKEEP_ERR_TIMEOUT);
-  check_sentence(podkeep_last_error(), "Greeter", "STARTING", "init");
+  check_sentence(podkeep_last_error(), p->init.tid, "Greeter", "STARTING", "init");
   CHECK_STATUS(podkeep_pod_wait_ready(pod, 0), PODKEEP_ERR_TIMEOUT);
   CHECK_HAS(podkeep_last_error(), "Greeter");
   unblock(p->fd);
@@ -72,11 +87,11 @@ TEST_THREAD(L14_join_says_why) {
   event_wait(p->data);
   UNTIL(thread_sleeps(p->run.tid));
   CHECK_STATUS(podkeep_pod_join(pod, 1), PODKEEP_ERR_TIMEOUT);
-  check_sentence(podkeep_last_error(), "Listener", "RUNNING", "run");
+  check_sentence(podkeep_last_error(), p->run.tid, "Listener", "RUNNING", "run");
   CHECK_HAS(podkeep_last_error(), "last heartbeat"); /* there was one, and it counted */
   CHECK_OK(podkeep_pod_cancel(pod));
   CHECK_STATUS(podkeep_pod_join(pod, 1), PODKEEP_ERR_TIMEOUT);
-  check_sentence(podkeep_last_error(), "Listener", "STOPPING", "run");
+  check_sentence(podkeep_last_error(), p->run.tid, "Listener", "STOPPING", "run");
   unblock(p->fd);
   CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
   close(p->fd);
@@ -95,10 +110,10 @@ static void close_gives_up(probe *p, step *s, const char *phase) {
   event_wait(p->data);
   UNTIL(thread_sleeps(s->tid));
   CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_TIMEOUT);
-  check_sentence(podkeep_last_error(), p->name, "ABANDONED", phase);
+  check_sentence(podkeep_last_error(), s->tid, p->name, "ABANDONED", phase);
   podkeep_failure *f = FAILURE_OF(pod);
   CHECK_INT(podkeep_failure_kind(f), PODKEEP_KIND_TIMEOUT);
-  check_sentence(podkeep_failure_message(f), p->name, "STOPPING", phase);
+  check_sentence(podkeep_failure_message(f), s->tid, p->name, "STOPPING", phase);
   CHECK_OK(podkeep_failure_free(f));
   unblock(p->fd);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
@@ -129,7 +144,7 @@ TEST_THREAD(L14_ready_timeout_says_why) {
   podkeep_pod *pod = probe_start(p);
   CHECK_STATUS(podkeep_pod_wait_ready(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   podkeep_failure *f = FAILURE_OF(pod);
-  check_sentence(podkeep_failure_message(f), "Unready", "STARTING", "run");
+  check_sentence(podkeep_failure_message(f), p->run.tid, "Unready", "STARTING", "run");
   CHECK_OK(podkeep_failure_free(f));
   unblock(p->fd);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);

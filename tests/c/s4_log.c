@@ -132,6 +132,22 @@ TEST(S4_log__dropped_once_and_silent_after) {
   }
 }
 
+/* user_data is taken over from the first moment: refused, it is dropped before the call returns. */
+TEST(S4_log__dropped_when_refused) {
+  int32_t levels[] = {-1, 5, INT32_MAX, INT32_MIN};
+  for (int i = 0; i < 4; i++) {
+    book *b = book_for("none");
+    CHECK_STATUS(podkeep_set_log(note, levels[i], b, drop_book), PODKEEP_ERR_INVALID_ARGUMENT);
+    event_wait(&b->gone);
+    CHECK_INT(b->dropped, 1);
+  }
+  CHECK_OK(podkeep_shutdown(LIMIT_MS, NULL));
+  book *late = book_for("none");
+  CHECK_STATUS(podkeep_set_log(note, 4, late, drop_book), PODKEEP_ERR_INVALID_STATE);
+  event_wait(&late->gone);
+  CHECK_INT(late->dropped, 1);
+}
+
 /* A log callback that hangs delays no pod: not its start, not its end, not its grace. */
 TEST_THREAD(S4_log__hanging_delays_no_pod) {
   book *b = book_for("first");
@@ -156,20 +172,21 @@ TEST_THREAD(S4_log__hanging_delays_no_pod) {
   event_wait(&b->gone);
 }
 
-/* A callback that ends its thread takes the thread, not the log: a callback set later is told again. */
+/* A callback that ends its thread (an interpreter at its end does it) takes the thread, not the log: it is dropped when it is
+ * replaced, and one set later is told again. */
 static void log_exits(int32_t level, const char *pod, const char *message, void *user_data) {
   (void)level, (void)pod, (void)message;
-  event_set(user_data);
+  event_set(&((book *)user_data)->heard);
   pthread_exit(NULL);
 }
 
 TEST_THREAD(S4_log__callback_that_ends_its_thread) {
-  event *called = world_alloc(sizeof *called);
-  book *b = book_for("second");
-  CHECK_OK(podkeep_set_log(log_exits, 4, called, NULL));
+  book *one = book_for("first"), *b = book_for("second");
+  CHECK_OK(podkeep_set_log(log_exits, 4, one, drop_book));
   fail_a_pod("first");
-  event_wait(called);
+  event_wait(&one->heard);
   CHECK_OK(podkeep_set_log(note, 4, b, drop_book));
+  event_wait(&one->gone);
   fail_a_pod("second");
   event_wait(&b->heard);
   CHECK_OK(podkeep_set_log(NULL, 0, NULL, NULL));

@@ -8,17 +8,17 @@ STAGE ?= build/stage
 FAULTS_BUILD := build/faults
 FAULTS_CFLAGS := -std=c99 -g -O1 -Wall -Wextra -Wpedantic -Werror -pthread
 FAULTS_LINKED := calls handles races input options resources fork inside exit footprint
-FAULTS_SUITES := $(FAULTS_LINKED) unload layout
+FAULTS_SUITES := $(FAULTS_LINKED) inject unload layout
 FAULTS_ONLY ?= $(FAULTS_SUITES)
 FAULTS_SHARED := check check_status document every world
-FAULTS_HEADERS := $(sort $(wildcard tests/faults/*.h))
+FAULTS_HEADERS := $(sort $(wildcard tests/faults/*.h)) include/podkeep.h
 
 # The programs of this folder, built into $(1) with further flags $(2), against the library in $(3).
 define faults_programs
 $(1)/%.o: tests/faults/%.c $$(FAULTS_HEADERS) | stage
 	@mkdir -p $(1)
 	$$(CC) $$(FAULTS_CFLAGS) $(2) -I$$(STAGE)/include -c -o $$@ $$<
-$$(FAULTS_LINKED:%=$(1)/%) $(1)/soak: $(1)/%: $(1)/%.o $$(FAULTS_SHARED:%=$(1)/%.o)
+$$(FAULTS_LINKED:%=$(1)/%) $(1)/inject $(1)/soak: $(1)/%: $(1)/%.o $$(FAULTS_SHARED:%=$(1)/%.o)
 	$$(CC) -pthread $(2) -o $$@ $$^ -L$(3) -lpodkeep -Wl,-rpath,$$(abspath $(3))
 $(1)/unload: $(1)/unload.o $(1)/check.o
 	$$(CC) -pthread $(2) -o $$@ $$^ -ldl -Wl,-rpath,$$(abspath $(3))

@@ -3,7 +3,7 @@
 # what the shared object asks of its surroundings. Run from the repository's root; $1: a directory for what is built.
 set -u
 out=$1
-stage=build/stage
+stage=$(cd "${STAGE:-build/stage}" && pwd) || exit 1
 mkdir -p "$out"
 passed=0 failed=0
 result() { # STATUS WHAT
@@ -12,7 +12,9 @@ result() { # STATUS WHAT
 
 awk '$1 == "constant" { print "  " $2 "," }' tests/faults/layout.txt >"$out/constants.inc"
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
-link="-L$stage/lib -Wl,-rpath,$PWD/$stage/lib -lpodkeep"
+link="-L$stage/lib -Wl,-rpath,$stage/lib -lpodkeep"
+first_of() { for c; do command -v "$c" && return; done; echo "no-$1"; } # Debian's package of a version has no plain name
+clang=$(first_of clang clang-14 clang-16 clang-19) clangxx=$(first_of clang++ clang++-14 clang++-16 clang++-19)
 compile() { # COMPILER LANGUAGE STANDARD...
   compiler=$1 language=$2
   shift 2
@@ -21,15 +23,15 @@ compile() { # COMPILER LANGUAGE STANDARD...
     # shellcheck disable=SC2086
     "$compiler" -x "$language" "-std=$standard" $warnings -I"$stage/include" -I"$out" tests/faults/header_use.c -x none \
       $link -o "$out/header_use" && "$out/header_use"
-    result $? "header with $compiler -std=$standard"
+    result $? "header with ${compiler##*/} -std=$standard"
   done
 }
 compile gcc c c99 gnu99 c11 gnu11 c17 gnu17 c2x gnu2x
-compile clang c c99 gnu99 c11 gnu11 c17 gnu17 c2x gnu2x
+compile "$clang" c c99 gnu99 c11 gnu11 c17 gnu17 c2x gnu2x
 compile g++ c++ c++11 gnu++11 c++14 c++17 c++20 c++23
-compile clang++ c++ c++11 gnu++11 c++14 c++17 c++20 c++2b
+compile "$clangxx" c++ c++11 gnu++11 c++14 c++17 c++20 c++2b
 
-for compiler in gcc clang; do
+for compiler in gcc "$clang"; do
   command -v "$compiler" >/dev/null || continue
   # shellcheck disable=SC2086
   "$compiler" -std=c99 -Wall -Wextra -Wpedantic -Werror -I"$stage/include" tests/faults/ticker.c $link -o "$out/ticker"
@@ -37,7 +39,7 @@ for compiler in gcc clang; do
   status=$?
   ticks=$(grep -c '^tick$' "$out/ticks")
   [ "$status" -eq 0 ] && [ "$ticks" -ge 3 ] && [ "$ticks" -le 10 ]
-  result $? "the guide's C program with $compiler -std=c99"
+  result $? "the guide's C program with ${compiler##*/} -std=c99"
 done
 
 # Contract section 4, by symbol: nothing at exit, no stdio, no environment, no children, no timers, no handler by signal().

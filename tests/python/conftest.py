@@ -110,7 +110,8 @@ class Program:
 
     def kill(self):
         if self.child.poll() is None:
-            self.child.kill()
+            # Its session, of its own: a child that it forked would keep the pipes open.
+            os.killpg(self.child.pid, signal.SIGKILL)
         self.child.communicate()
 
 
