@@ -55,9 +55,9 @@ def test_waits_do_not_block_the_loop():
         pod = Pod(Idle, ready="notify").start(wait=False)
         async with Ticks() as ticks:
             with pytest.raises(podkeep.PodTimeout):
-                await pod.ready(timeout=0.3)
+                await pod.ready(timeout=1)
             with pytest.raises(podkeep.PodTimeout):
-                await pod.joined(timeout=0.3)
+                await pod.joined(timeout=1)
             waits = [asyncio.ensure_future(pod.joined()) for _ in range(10)]
             await asyncio.sleep(0.05)
             await pod.closed()
@@ -65,7 +65,8 @@ def test_waits_do_not_block_the_loop():
         return ticks
 
     ticks = asyncio.run(main())
-    assert ticks.count > 100 and ticks.longest < 0.2
+    # A wait that blocked would stop the loop for a whole second.
+    assert ticks.count > 20 and ticks.longest < 0.8
 
 
 def test_a_cancelled_await_leaves_the_pod_and_nothing_behind():
