@@ -1,5 +1,5 @@
 //! Pod: one kept instance of a runtime. Here is what its owner may do with it; where it runs is `host/`, what its
-//! states mean is `lifecycle`, and the memory behind it is `table`.
+//! states mean is `lifecycle`, and the memory behind it is `table`. Waiting is in `wait`, the public Rust type in `owned`.
 
 use std::alloc::{Layout, alloc};
 use std::ffi::{CStr, CString, c_void};
@@ -11,17 +11,20 @@ use std::time::Duration;
 
 use crate::cancel;
 use crate::error::{Error, Result, Status};
-use crate::explain::explain;
 use crate::failure::{Failure, Kind, Record, c_string};
 use crate::host;
 use crate::keeper;
 use crate::lifecycle::{Event, Life, Phase, State};
-use crate::limit::{self, Limit};
-use crate::linux::{self, NEVER, Nanos, ThreadAttr};
-use crate::role;
-use crate::runtime::{CANCELLED, Runtime, RuntimeCell, check_name};
-use crate::table::{self, PodRef, Side, Step};
+use crate::limit;
+use crate::linux::{self, Nanos, ThreadAttr};
+use crate::runtime::{CANCELLED, RuntimeCell, check_name};
+use crate::table::{self, PodRef, Step};
 use crate::world::{World, lock, no_memory};
+
+mod owned;
+mod wait;
+
+pub use owned::{Options, Pod, Ready};
 
 /// What a pod is made with, checked by whoever fills it in.
 pub(crate) struct Settings<'a> {
@@ -410,249 +413,5 @@ impl PodRef {
             signal => linux::ensure_kick_handler(signal)
                 .map_err(|e| Error::resources(format!("no handler for the kick: {}", linux::describe(e)))),
         }
-    }
-
-    /// Waits until this incarnation is ready (L15).
-    pub(crate) fn wait_ready(&self, limit: Limit) -> Result<()> {
-        if limit != Limit::Now {
-            role::refuse_blocking("wait_ready", Some(self))?;
-        }
-        loop {
-            let word = self.word();
-            let life = Life(word as u32);
-            match life.state() {
-                State::New => return Err(self.not_started("wait_ready")),
-                _ if life.failed() => return Err(self.failed()),
-                _ if life.was_running() => return Ok(()),
-                State::Starting | State::Restarting => {}
-                _ => {
-                    let name = self.name();
-                    return Err(Error::new(
-                        Status::Ended,
-                        format!("pod {name:?} ended without ever having been ready"),
-                    ));
-                }
-            }
-            if limit.passed() {
-                return Err(self.timed_out("wait_ready"));
-            }
-            self.sleep(word, Side::Host, limit.deadline());
-        }
-    }
-
-    /// Waits for the end.
-    pub(crate) fn join(&self, limit: Limit) -> Result<()> {
-        if limit != Limit::Now {
-            role::refuse_blocking("join", Some(self))?;
-        }
-        self.wait_end(limit, "join")
-    }
-
-    /// Cancels and waits for the end; the grace bounds it.
-    pub(crate) fn close(&self) -> Result<()> {
-        role::refuse_blocking("close", Some(self))?;
-        self.advance(Event::Stop);
-        self.settle_if_never_launched();
-        self.wait_end(Limit::Forever, "close")
-    }
-
-    fn wait_end(&self, limit: Limit, call: &str) -> Result<()> {
-        let mut patience = None;
-        loop {
-            let word = self.word();
-            let life = Life(word as u32);
-            match life.state() {
-                State::New => return Err(self.not_started(call)),
-                state if state.is_final() => {
-                    // What follows the final state (a drop, the thread's own end) is waited for, but not for ever.
-                    let until = self.entered_at(state).saturating_add(LEAVE_TIME).min(limit.deadline());
-                    if limit == Limit::Now || life.gone() || !life.claimed() || linux::now() >= until {
-                        return if state == State::Stopped { Ok(()) } else { Err(self.failed()) };
-                    }
-                    if !host::thread::reap(self, until) {
-                        self.sleep(word, Side::Host, until);
-                    }
-                    continue;
-                }
-                State::Abandoned if limit == Limit::Forever => return Err(self.timed_out(call)),
-                _ => {}
-            }
-            if limit.passed() {
-                return Err(self.timed_out(call));
-            }
-            let until = limit.deadline();
-            // On its way down S is mostly soon gone: wait for the thread itself, which the kernel tells without a wake
-            // of S's. Not for long: whoever waits for the thread does not see the final state, or a drop that hangs.
-            if life.state() == State::Stopping {
-                let now = linux::now();
-                let soon = *patience.get_or_insert(now.saturating_add(SOON).min(self.stop_deadline(now)).min(until));
-                if now < soon && host::thread::reap(self, soon) {
-                    continue;
-                }
-            }
-            self.sleep(word, Side::Host, until);
-        }
-    }
-
-    fn not_started(&self, call: &str) -> Error {
-        Error::state(format!("{call}: pod {:?} is NEW; start it first", self.name()))
-    }
-
-    fn failed(&self) -> Error {
-        let sentence = match self.failure() {
-            Some(failure) => failure.to_string(),
-            None => format!("pod {:?} failed", self.name()),
-        };
-        Error::new(Status::Failed, sentence)
-    }
-
-    fn timed_out(&self, call: &str) -> Error {
-        Error::new(Status::Timeout, format!("{call} gave up: {}", explain(self)))
-    }
-}
-
-/// How long after the final state a join waits for the drop and for the thread's own end.
-const LEAVE_TIME: Nanos = 1_000_000_000;
-
-/// How long it waits for the thread alone, before it listens to the state.
-const SOON: Nanos = 20_000_000;
-
-/// When a pod is ready.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Ready {
-    /// As soon as `run_forever` is entered.
-    #[default]
-    OnRun,
-    /// When it says so: [`crate::Context::ready`].
-    Notify,
-}
-
-/// What a pod is made with.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// `None`: the runtime's.
-    pub name: Option<String>,
-    /// When it is ready.
-    pub ready: Ready,
-    /// `None`: no limit on the way to ready.
-    pub ready_timeout: Option<Duration>,
-    /// The budget of the whole stop; `None`: never force.
-    pub grace: Option<Duration>,
-    /// All that [`crate::Context::extend`] may add.
-    pub extend_max: Duration,
-    /// In bytes; 0: what the system gives.
-    pub stack_size: usize,
-    /// A signal that gets S out of its system call when a stop is asked for; `None`: no kick.
-    pub kick_signal: Option<i32>,
-    /// For [`crate::Context::args_vec`].
-    pub args: Vec<u8>,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            name: None,
-            ready: Ready::OnRun,
-            ready_timeout: None,
-            grace: Some(DEFAULT_GRACE),
-            extend_max: DEFAULT_EXTEND_MAX,
-            stack_size: 0,
-            kick_signal: None,
-            args: Vec::new(),
-        }
-    }
-}
-
-/// A pod, owned. Dropping it never blocks: a running pod is cancelled and let go.
-pub struct Pod {
-    pod: PodRef,
-}
-
-impl Pod {
-    /// Makes a pod: NEW.
-    ///
-    /// # Errors
-    /// INVALID_ARGUMENT names what is wrong; INVALID_STATE after a shutdown; RESOURCES.
-    pub fn new(runtime: &Runtime, options: &Options) -> Result<Pod> {
-        let name = options.name.as_deref().map(c_string);
-        let span = |d: Duration| d.as_nanos().min(NEVER as u128 - 1) as Nanos;
-        let kick_signal = options.kick_signal.unwrap_or(0);
-        if kick_signal != 0 && !linux::can_kick_with(kick_signal) {
-            return Err(Error::argument(format!("kick_signal is {kick_signal}: no thread can be kicked with it")));
-        }
-        let pod = make(
-            runtime.cell(),
-            &Settings {
-                name: name.as_deref(),
-                notify: options.ready == Ready::Notify,
-                ready_timeout: options.ready_timeout.map_or(0, |d| span(d).max(1)),
-                grace: options.grace.map_or(NEVER, span),
-                extend_max: span(options.extend_max),
-                stack_size: options.stack_size,
-                kick_signal,
-                args: &options.args,
-            },
-        )?;
-        Ok(Pod { pod })
-    }
-
-    /// Starts it; does not wait for ready.
-    ///
-    /// # Errors
-    /// INVALID_STATE: it was started or cancelled before. RESOURCES: no thread, nothing left behind, still NEW.
-    pub fn start(&self) -> Result<()> {
-        self.pod.start()
-    }
-    /// Asks for the end. Any thread, any time; does not block, but what a runtime owns may be dropped here if the pod is
-    /// NEW and the runtime was dropped before.
-    pub fn cancel(&self) {
-        self.pod.advance(Event::Stop);
-        self.pod.settle_if_never_launched();
-    }
-    /// Waits until it is ready; `None`: without a limit.
-    ///
-    /// # Errors
-    /// FAILED, ENDED (it ended without ever having been ready), TIMEOUT, INVALID_STATE (NEW), DEADLOCK (from inside).
-    pub fn wait_ready(&self, timeout: Option<Duration>) -> Result<()> {
-        self.pod.wait_ready(Limit::from_duration(timeout))
-    }
-    /// Waits for its end; `None`: without a limit.
-    ///
-    /// # Errors
-    /// FAILED, TIMEOUT, INVALID_STATE (NEW), DEADLOCK (from inside).
-    pub fn join(&self, timeout: Option<Duration>) -> Result<()> {
-        self.pod.join(Limit::from_duration(timeout))
-    }
-    /// Cancels and waits, bounded by its grace.
-    ///
-    /// # Errors
-    /// FAILED, TIMEOUT (ABANDONED), DEADLOCK (from inside).
-    pub fn close(&self) -> Result<()> {
-        self.pod.close()
-    }
-    /// Where it is in its life, now.
-    pub fn state(&self) -> State {
-        self.pod.life().state()
-    }
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        self.pod.name()
-    }
-    /// The kernel's id of its thread; `None`: there is none.
-    pub fn id(&self) -> Option<i64> {
-        Some(self.pod.kernel_id()).filter(|&id| id != 0)
-    }
-    /// Why the present or last incarnation failed.
-    pub fn failure(&self) -> Option<Failure> {
-        self.pod.failure()
-    }
-    pub(crate) fn reference(&self) -> &PodRef {
-        &self.pod
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        free(&self.pod);
     }
 }

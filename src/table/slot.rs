@@ -1,0 +1,179 @@
+//! The hot part of a pod: its state word, and what a step, a wake and a sleep on it are.
+
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+
+use super::region;
+use crate::lifecycle::{Event, Inside, Life, State};
+use crate::linux;
+use crate::pod::PodCell;
+
+/// The hot part of a pod, two cache lines; what a cancel touches is in the first. All of it is atomics: a late reader of
+/// an earlier owner sees numbers, never a fault.
+#[repr(C, align(128))]
+pub(crate) struct Slot {
+    /// Generation of the incarnation (high half), [`Life`] (low half: the futex word).
+    pub(super) life: AtomicU64,
+    /// Generation of the handle, ALIVE, references.
+    pub(super) guard: AtomicU64,
+    pub(super) cell: AtomicPtr<PodCell>,
+    /// Grace in nanoseconds; NEVER: no limit.
+    pub(crate) grace: AtomicU64,
+    /// When STOPPING's grace is spent. 0: not known yet, see [`Slot::stop_deadline`].
+    pub(crate) stop_limit: AtomicU64,
+    pub(crate) stopping_at: AtomicU64,
+    /// When S took its present seat.
+    pub(crate) seated_at: AtomicU64,
+    /// When the ready timeout expires. 0: none.
+    pub(crate) ready_limit: AtomicU64,
+    /// Entry times by state, for the monitor's events and the sentences of L14.
+    pub(crate) starting_at: AtomicU64,
+    pub(crate) running_at: AtomicU64,
+    pub(crate) abandoned_at: AtomicU64,
+    pub(crate) ended_at: AtomicU64,
+    pub(crate) heartbeat_at: AtomicU64,
+    /// The kernel's id of S; 0: none.
+    pub(crate) tid: AtomicI32,
+    /// S itself has seen the cancel: no more kicks.
+    pub(crate) seen: AtomicU32,
+}
+
+impl Slot {
+    pub(super) fn index(&self) -> u32 {
+        let first = region().map_or(ptr::null(), |r| &raw const r.slots).cast::<Slot>();
+        ((self as *const Slot as usize - first as usize) / size_of::<Slot>()) as u32
+    }
+
+    /// Half of `life` in which the kernel compares.
+    fn futex(&self) -> *const u32 {
+        // The low half comes first on a little-endian machine.
+        const { assert!(cfg!(target_endian = "little")) };
+        self.life.as_ptr().cast_const().cast()
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        Life(self.life.load(SeqCst) as u32)
+    }
+
+    pub(crate) fn incarnation_generation(&self) -> u32 {
+        (self.life.load(Acquire) >> 32) as u32
+    }
+
+    /// Changes the word by `event` and wakes who slept on it; `None`: the event changes nothing. Lock-free and
+    /// async-signal-safe. The caller holds a reference.
+    pub(crate) fn step(&self, event: Event) -> Option<Step> {
+        let mut seen = self.life.load(SeqCst);
+        loop {
+            let before = Life(seen as u32);
+            let after = before.after(event)?;
+            let (host, inside) = before.wakes(after);
+            let next = seen & !0xFFFF_FFFF | after.woken(host, inside).0 as u64;
+            match self.life.compare_exchange_weak(seen, next, SeqCst, SeqCst) {
+                Ok(_) => {
+                    self.stamp(before, after);
+                    self.wake(host, inside);
+                    return Some(Step { before, after });
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Wakes as many as sleep there: the kernel walks past strangers to find more.
+    fn wake(&self, host: bool, inside: Inside) {
+        let mask = if host { HOST } else { 0 } | if inside == Inside::Nobody { 0 } else { POD };
+        if mask != 0 {
+            let one = !host && inside == Inside::One;
+            linux::futex_wake(self.futex(), mask, if one { 1 } else { i32::MAX });
+        }
+    }
+
+    /// Notes when a seat or a state was entered. It follows the step, whose winner alone may write; who reads in between
+    /// finds 0, which is now.
+    fn stamp(&self, before: Life, after: Life) {
+        let entered = before.state() != after.state();
+        if !entered && before.seat() == after.seat() {
+            return;
+        }
+        let now = linux::now();
+        if before.seat() != after.seat() {
+            self.seated_at.store(now, Relaxed);
+        }
+        if entered {
+            if let Some(at) = self.entry_time(after.state()) {
+                at.store(now, Relaxed);
+            }
+            if after.state() == State::Stopping {
+                self.stop_deadline(now);
+            }
+        }
+    }
+
+    /// When the grace is spent; NEVER: no limit. Of a pod that is STOPPING or was: whoever asks first sets it.
+    pub(crate) fn stop_deadline(&self, now: linux::Nanos) -> linux::Nanos {
+        let limit = now.saturating_add(self.grace.load(Relaxed));
+        match self.stop_limit.compare_exchange(0, limit, Relaxed, Relaxed) {
+            Ok(_) => limit,
+            Err(set) => set,
+        }
+    }
+
+    fn entry_time(&self, state: State) -> Option<&AtomicU64> {
+        Some(match state {
+            State::Starting => &self.starting_at,
+            State::Running => &self.running_at,
+            State::Stopping => &self.stopping_at,
+            State::Abandoned => &self.abandoned_at,
+            State::Stopped | State::Failed => &self.ended_at,
+            State::New | State::Restarting => return None,
+        })
+    }
+
+    /// When `state`, which the pod has been in, was entered.
+    pub(crate) fn entered_at(&self, state: State) -> linux::Nanos {
+        match self.entry_time(state).map_or(0, |at| at.load(Relaxed)) {
+            0 => linux::now(),
+            at => at,
+        }
+    }
+
+    /// The whole word: the incarnation's generation and [`Life`], for [`Slot::sleep`].
+    pub(crate) fn word(&self) -> u64 {
+        self.life.load(SeqCst)
+    }
+
+    /// Sleeps until the word, which was `seen`, changes in a way that `side` cares for, or `until`. May wake early.
+    /// Needs no reference: with another incarnation in the slot the word differs.
+    pub(crate) fn sleep(&self, seen: u64, side: Side, until: linux::Nanos) -> linux::Woke {
+        let life = Life(seen as u32);
+        let next = life.after(if side == Side::Host { Event::SleepHost } else { Event::SleepPod }).unwrap_or(life);
+        let announced = seen & !0xFFFF_FFFF | next.0 as u64;
+        if announced != seen && self.life.compare_exchange(seen, announced, SeqCst, SeqCst).is_err() {
+            return linux::Woke::Look;
+        }
+        // SAFETY: slots are never unmapped.
+        unsafe { linux::futex_wait(self.futex(), next.0, until, if side == Side::Host { HOST } else { POD }) }
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Copy)]
+pub(crate) struct Step {
+    pub(crate) before: Life,
+    pub(crate) after: Life,
+}
+
+impl Step {
+    pub(crate) fn entered(&self, state: State) -> bool {
+        self.before.state() != state && self.after.state() == state
+    }
+}
+
+/// Who sleeps on a pod's word: each side is woken only for what concerns it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Host,
+    Pod,
+}
+const HOST: u32 = 1;
+const POD: u32 = 2;
