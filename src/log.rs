@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_void};
-use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -47,8 +46,13 @@ struct LogState {
     has_thread: bool,
     /// After a shutdown.
     closed: bool,
-    /// The thread is in the callback, or about to enter it.
-    telling: bool,
+    /// What the thread is telling, or about to: here and not on its stack, for a callback may end the thread.
+    telling: Option<Box<Telling>>,
+}
+
+struct Telling {
+    sink: Arc<dyn Sink>,
+    line: Line,
 }
 
 struct Line {
@@ -93,7 +97,7 @@ impl Log {
         state.closed = true;
         state.lines.clear();
         let until = limit.deadline().min(linux::now().saturating_add(TELL_TIME));
-        while state.telling && linux::now() < until {
+        while state.telling.is_some() && linux::now() < until {
             let left = linux::until(until).unwrap_or_default();
             state = self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -115,28 +119,37 @@ impl Log {
         self.arrived.notify_all();
     }
 
-    fn next(&self) -> (Arc<dyn Sink>, Line) {
+    /// The next line to tell. It is kept in the state until [`Log::told`].
+    fn next(&self) -> *const Telling {
         let mut state = lock(&self.state);
-        if std::mem::take(&mut state.telling) {
-            self.arrived.notify_all(); // a shutdown may wait for that
-        }
         loop {
-            if !state.closed
-                && let Some(sink) = state.sink.clone()
-            {
-                if state.lost > 0 {
-                    let message = c_string(&format!("{} lines were dropped: the log callback is too slow", state.lost));
-                    state.lost = 0;
-                    state.telling = true;
-                    return (sink, Line { level: WARN, pod: c"", message });
-                }
-                if let Some(line) = state.lines.pop_front() {
-                    state.telling = true;
-                    return (sink, line);
-                }
+            if let Some(telling) = state.take_next() {
+                return &**state.telling.insert(Box::new(telling));
             }
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The line was told, or its thread has ended in the middle of it.
+    fn told(&self) {
+        let telling = lock(&self.state).telling.take();
+        self.arrived.notify_all(); // a shutdown may wait for that
+        role::as_callee(|| drop(telling)); // maybe the last use of a sink that was replaced
+    }
+}
+
+impl LogState {
+    fn take_next(&mut self) -> Option<Telling> {
+        if self.closed {
+            return None;
+        }
+        let sink = self.sink.clone()?;
+        if self.lost > 0 {
+            let message = c_string(&format!("{} lines were dropped: the log callback is too slow", self.lost));
+            self.lost = 0;
+            return Some(Telling { sink, line: Line { level: WARN, pod: c"", message } });
+        }
+        Some(Telling { sink, line: self.lines.pop_front()? })
     }
 }
 
@@ -149,11 +162,13 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     linux::name_thread(c"podkeep-log");
     note_log_end();
     loop {
-        // Nothing with a destructor stands below the callback (see `host::thread`).
-        let job = ManuallyDrop::new(world.log.next());
-        role::as_callee(|| linux::cancellable(|| job.0.write(job.1.level, job.1.pod, &job.1.message)));
+        // SAFETY: it is kept until `told`, which this thread alone calls, here or at its end. Nothing with a destructor
+        // stands below the callback (see `host::thread`).
+        let telling = unsafe { &*world.log.next() };
+        let line = &telling.line;
+        role::as_callee(|| linux::cancellable(|| telling.sink.write(line.level, line.pod, &line.message)));
         if world.is_here() {
-            role::as_callee(|| drop(ManuallyDrop::into_inner(job)));
+            world.log.told();
         }
         if !world.is_here() {
             linux::end_forked_child(); // the callback or the drop forked and returned
@@ -161,14 +176,15 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     }
 }
 
-/// A log callback ended its thread from inside: the next sink gets a new one.
+/// A log callback ended its thread from inside: that costs the thread, not the log.
 pub(crate) fn died() {
-    if let Some(world) = World::existing() {
-        let mut state = lock(&world.log.state);
-        state.has_thread = false;
-        state.telling = false;
-        world.log.arrived.notify_all();
-    }
+    let Some(world) = World::existing() else { return };
+    world.log.told();
+    let mut state = lock(&world.log.state);
+    // SAFETY: `enter` expects a world.
+    let successor = || unsafe { world.spawn_own(enter, ptr::from_ref(world).cast_mut().cast()) };
+    // Without a sink, or a thread to be had, the next `set` makes one.
+    state.has_thread = state.sink.is_some() && successor().is_ok();
 }
 
 /// A line for a change of state.

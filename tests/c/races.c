@@ -214,19 +214,19 @@ TEST(race_ready_and_its_timeout) {
 
 /* A ready that came just before its timeout leaves nothing of that timeout behind: long after, a cancel finds its grace whole. */
 TEST(race_ready_and_its_timeout_leave_the_grace_whole) {
-  enum { PODS = 40 };
-  for (int round = 0; round < rounds(15); round++) {
+  enum { PODS = 80 };
+  for (int round = 0; round < rounds(6); round++) {
     probe *p[PODS];
     for (int i = 0; i < PODS; i++) {
       p[i] = probe_new("edgy");
       p[i]->options.ready = PODKEEP_READY_NOTIFY;
       p[i]->options.ready_timeout_ms = 1;
-      p[i]->options.grace_ms = slow_ms(100);
+      p[i]->options.grace_ms = slow_ms(400);
       p[i]->no_hook = true;
       p[i]->run.does = ready_at_the_edge;
       probe_start(p[i]);
     }
-    pass_ms(slow_ms(120)); /* a grace that began at the start would be over */
+    pass_ms(slow_ms(420)); /* a grace that began at the start would be over */
     for (int i = 0; i < PODS; i++) {
       if (podkeep_pod_wait_ready(p[i]->pod, LIMIT_MS) == PODKEEP_OK) {
         CHECK_INT(podkeep_context_time_left(p[i]->ctx), -1);
