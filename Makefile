@@ -7,8 +7,9 @@ CXX    ?= c++
 export STAGE
 
 # Debian's packages: a C and C++ compiler and tools, what the examples host (libuv, Asio), what the benches compare with
-# (GLib), and what the tests check with (valgrind, clang, cmake, curl).
-PACKAGES := build-essential pkg-config curl libuv1-dev libasio-dev libglib2.0-dev clang-14 cmake valgrind
+# (GLib), what the tests check with (valgrind, clang, cmake, curl) and Python. Rust is not among them: see Cargo.toml.
+PACKAGES := build-essential pkg-config curl libuv1-dev libasio-dev libglib2.0-dev clang-14 cmake valgrind \
+            python3 python3-venv util-linux binutils
 
 .PHONY: all
 all: stage
