@@ -151,6 +151,15 @@ impl World {
         Ok(slots.used - 1)
     }
 
+    /// The generation that follows `last` in a slot. The first ones differ from slot to slot, and between handle and
+    /// incarnation (`salt`), so that a value with some bits wrong is not another's by chance.
+    pub(crate) fn generation_after(&self, last: u32, salt: u32) -> u32 {
+        match last < self.first_generation {
+            true => self.first_generation.saturating_add((salt + 1).wrapping_mul(0x9E37_79B1) >> 16),
+            false => last + 1,
+        }
+    }
+
     /// A slot that nobody refers to any more. One whose generations are used up is left unused for ever.
     pub(crate) fn give_slot(&self, index: u32, generation: u32) {
         if generation != u32::MAX {

@@ -156,9 +156,8 @@ impl PodRef {
         let region = ensure_region()?;
         let index = world.take_slot()?;
         let slot = region.slot(index);
-        let next = |last: u32| last.max(world.first_generation - 1) + 1;
-        let generation = next((slot.guard.load(Acquire) >> 32) as u32);
-        let incarnation = next(slot.incarnation_generation());
+        let generation = world.generation_after((slot.guard.load(Acquire) >> 32) as u32, index);
+        let incarnation = world.generation_after(slot.incarnation_generation(), index + SLOTS as u32);
         HIGHEST_GENERATION.fetch_max(generation.max(incarnation), AcqRel);
         for time in [
             &slot.stop_limit,

@@ -48,7 +48,7 @@ MEMCHECK_LEAKS := --leak-check=full --show-leak-kinds=definite --errors-for-leak
 test-valgrind: build/c/conformance $(FAULTS_TOOLED:%=$(FAULTS_BUILD)/%)
 	@PODKEEP_TEST_SLOW=20 PODKEEP_TEST_FEWER=20 PODKEEP_TEST_TOOL=valgrind sh tests/faults/sum.sh \
 	  $(foreach s,$(FAULTS_TOOLED),"$(MEMCHECK) $(if $(filter $(s),$(FAULTS_FORKING)),,$(MEMCHECK_LEAKS)) $(FAULTS_BUILD)/$(s)") \
-	  "PODKEEP_TEST_WRAP='$(MEMCHECK) $(MEMCHECK_LEAKS)' build/c/conformance -j $$(nproc)"
+	  "PODKEEP_TEST_SLOW=8 PODKEEP_TEST_WRAP='$(MEMCHECK) $(MEMCHECK_LEAKS)' build/c/conformance -j 4"
 
 # A library that is instrumented itself. The sanitizer's runtime comes with the test program, so it is built from the same
 # sources as always, by the same compiler; RUSTC_BOOTSTRAP lets the stable one take -Zsanitizer. ThreadSanitizer was tried
