@@ -207,7 +207,8 @@ impl PodRef {
             return Err(Status::Forked);
         }
         // A generation that this slot has had belongs to an incarnation that is over; any other was never handed out.
-        let had = generation <= slot.incarnation_generation() && generation != 0;
+        let first = World::existing().map_or(u32::MAX, |world| world.generation_after(0, index + SLOTS as u32));
+        let had = (first..=slot.incarnation_generation()).contains(&generation);
         Err(if had { Status::InvalidState } else { Status::InvalidHandle })
     }
 
