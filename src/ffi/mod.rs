@@ -30,16 +30,22 @@ pub mod status;
 use status::podkeep_status;
 
 thread_local! {
-    static LAST_ERROR: RefCell<CString> = RefCell::default();
+    /// The last sentence and the one before: who writes `printf("%d %s", call(), podkeep_last_error())` may get the
+    /// older one, but never a freed one.
+    static LAST_ERROR: RefCell<[CString; 2]> = RefCell::default();
 }
 
 fn set_last_error(sentence: &str) {
     // Late in a thread's end the place is gone, and nobody can ask for it any more.
-    let _ = LAST_ERROR.try_with(|last| last.replace(c_string(sentence)));
+    let _ = LAST_ERROR.try_with(|last| {
+        let mut last = last.borrow_mut();
+        last.swap(0, 1);
+        last[0] = c_string(sentence);
+    });
 }
 
 fn last_error() -> *const c_char {
-    LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+    LAST_ERROR.try_with(|last| last.borrow()[0].as_ptr()).unwrap_or(c"".as_ptr())
 }
 
 /// Runs a call's body: its error becomes a status and this thread's last error, its panic INTERNAL.
