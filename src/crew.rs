@@ -161,7 +161,7 @@ fn call_hook(pod: ManuallyDrop<PodRef>) {
         role::enter_hook(&pod);
         note_hook_end(Some(&pod));
         let (ctx, state) = (Context::of(&pod), pod.cell().state.load(Acquire));
-        linux::cancellable(|| pod.cell().runtime.recipe.cancel(ctx, state));
+        pod.cell().runtime.recipe.cancel(ctx, state);
         note_hook_end(None);
         role::leave();
         if !pod.is_here() {

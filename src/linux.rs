@@ -294,12 +294,13 @@ pub(crate) unsafe fn detach_thread(thread: libc::pthread_t) {
     unsafe { libc::pthread_detach(thread) };
 }
 
-/// From here on this thread, the library's or S, is not ended by pthread_cancel, but inside [`cancellable`] calls.
+/// From here on this thread, the library's or S, is not ended by pthread_cancel, but inside [`cancellable`] calls: never in
+/// Rust code, a procedure's own included.
 pub(crate) fn refuse_cancellation() {
     std::mem::forget(Uncancellable::begin());
 }
 
-/// Calls a user's callback on a thread of the library or S, where pthread_cancel may act as on any thread.
+/// Calls a C callback on a thread of the library or S: there pthread_cancel may act as on any thread.
 pub(crate) fn cancellable<T>(callback: impl FnOnce() -> T) -> T {
     // SAFETY: glibc takes NULL for "do not tell".
     unsafe { pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, ptr::null_mut()) };

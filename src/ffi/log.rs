@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::boundary;
 use super::status::podkeep_status;
 use crate::error::Error;
+use crate::linux::cancellable;
 use crate::log::{DEBUG, ERROR, Sink};
 use crate::role;
 use crate::world::World;
@@ -29,7 +30,7 @@ impl Sink for Callback {
     fn write(&self, level: i32, pod: &CStr, message: &CStr) {
         if let Some(log) = self.log {
             // SAFETY: the user's function with the user's value; the strings live until it returns.
-            unsafe { log(level, pod.as_ptr(), message.as_ptr(), self.user_data) };
+            cancellable(|| unsafe { log(level, pod.as_ptr(), message.as_ptr(), self.user_data) });
         }
     }
 }

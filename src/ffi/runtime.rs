@@ -11,6 +11,7 @@ use super::status::podkeep_status;
 use super::{boundary, out, read_struct, text, value};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::linux::cancellable;
 use crate::role;
 use crate::runtime::{Recipe, RuntimeCell, check_name};
 use crate::table::{Kind, as_pointer};
@@ -120,16 +121,16 @@ impl Recipe for Callbacks {
                 0
             }
             // SAFETY: the user's function, called as the header says. So below.
-            Some(init) => unsafe { init(pointer(ctx), self.spec.config, state) },
+            Some(init) => cancellable(|| unsafe { init(pointer(ctx), self.spec.config, state) }),
         }
     }
     fn run_forever(&self, ctx: Context, state: *mut c_void) -> c_int {
         // SAFETY: see `init`.
-        self.spec.run_forever.map_or(0, |run| unsafe { run(pointer(ctx), state) })
+        self.spec.run_forever.map_or(0, |run| cancellable(|| unsafe { run(pointer(ctx), state) }))
     }
     fn teardown(&self, ctx: Context, state: *mut c_void) -> c_int {
         // SAFETY: see `init`.
-        self.spec.teardown.map_or(0, |teardown| unsafe { teardown(pointer(ctx), state) })
+        self.spec.teardown.map_or(0, |teardown| cancellable(|| unsafe { teardown(pointer(ctx), state) }))
     }
     fn has_hook(&self) -> bool {
         self.spec.cancel.is_some()
@@ -137,7 +138,7 @@ impl Recipe for Callbacks {
     fn cancel(&self, ctx: Context, state: *mut c_void) {
         if let Some(cancel) = self.spec.cancel {
             // SAFETY: see `init`.
-            unsafe { cancel(pointer(ctx), state) };
+            cancellable(|| unsafe { cancel(pointer(ctx), state) });
         }
     }
     fn release(&self) {

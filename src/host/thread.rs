@@ -72,7 +72,7 @@ fn live(pod: &PodRef) -> bool {
     let ctx = Context::of(pod);
     let mut state = ptr::null_mut();
 
-    let code = linux::cancellable(|| recipe.init(ctx, &mut state));
+    let code = recipe.init(ctx, &mut state);
     if !pod.is_here() {
         return false;
     }
@@ -86,7 +86,7 @@ fn live(pod: &PodRef) -> bool {
     pod.advance(Event::InitOk);
 
     if pod.life().seat() == Seat::Run {
-        let code = linux::cancellable(|| recipe.run_forever(ctx, state));
+        let code = recipe.run_forever(ctx, state);
         if !pod.is_here() {
             return false;
         }
@@ -96,7 +96,7 @@ fn live(pod: &PodRef) -> bool {
         pod.advance(Event::HookJoined);
     }
     let failure = if pod.life().seat() == Seat::Teardown {
-        let code = linux::cancellable(|| recipe.teardown(ctx, state));
+        let code = recipe.teardown(ctx, state);
         if !pod.is_here() {
             return false;
         }
