@@ -171,6 +171,27 @@ fn a_watch_tells_the_present_state_and_every_change() {
 }
 
 #[test]
+fn dropping_a_running_pod_cancels_it_and_lets_it_go() {
+    let (runtime, calls) = server(false);
+    for round in 1..=50 {
+        let pod = Pod::new(&runtime, &Options::default()).expect("a pod");
+        let watch = Watch::new(Some(&pod)).expect("a watch");
+        pod.start().expect("started");
+        pod.wait_ready(LIMIT).expect("ready");
+        drop(pod);
+        let mut last = None;
+        let end = loop {
+            match watch.next(LIMIT) {
+                Ok(event) => last = Some(event.to),
+                Err(error) => break error.status,
+            }
+        };
+        assert_eq!((last, end), (Some(State::Stopped), Status::Ended));
+        assert_eq!(calls.all(), [round; 5], "each callback once, the value dropped after its teardown");
+    }
+}
+
+#[test]
 fn l11_a_pod_does_not_wait_for_itself() {
     let (sender, answers) = mpsc::channel();
     let slot = Arc::new(std::sync::Mutex::new(None::<Arc<Pod>>));

@@ -257,7 +257,7 @@ int threads_named(const char *name) { return count_threads(name, true, NULL, NUL
 
 typedef struct look {
   int own_threads;     /* all but the library's: the case's and every S */
-  int library_threads; /* "podkeep...": the keeper, the log's, those for hooks */
+  int podkeep_threads; /* "podkeep...": the keeper, the log's, those for hooks */
   int descriptors;
 } look;
 
@@ -286,7 +286,7 @@ static int count_descriptors(char *names, size_t size) {
 
 static look look_around(char *threads, size_t threads_size, char *descriptors, size_t descriptors_size) {
   look l;
-  l.library_threads = count_threads("podkeep", false, &l.own_threads, threads, threads_size);
+  l.podkeep_threads = count_threads("podkeep", false, &l.own_threads, threads, threads_size);
   l.descriptors = count_descriptors(descriptors, descriptors_size);
   return l;
 }
@@ -313,7 +313,7 @@ static bool world_is_clean(bool cold) {
   if (l.own_threads > baseline.own_threads) return false;
   /* The library's own: no more than the measure had (surplus threads for hooks go after a while). Before the first pod
    * there was none of them and none of their descriptors, so a cold case counts S and the children only. */
-  if (!cold && (l.library_threads > baseline.library_threads || l.descriptors > baseline.descriptors)) return false;
+  if (!cold && (l.podkeep_threads > baseline.podkeep_threads || l.descriptors > baseline.descriptors)) return false;
   siginfo_t info;
   return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == -1 && errno == ECHILD;
 }
@@ -327,7 +327,7 @@ void world_close(bool cold) {
       check_failed(__FILE__, __LINE__,
                    "the world is not clean: %d threads of pods and the case (%d), %d of the library (%d), %d descriptors (%d), "
                    "or a child is left\n  threads:%s\n  descriptors:%s",
-                   l.own_threads, baseline.own_threads, l.library_threads, baseline.library_threads, l.descriptors,
+                   l.own_threads, baseline.own_threads, l.podkeep_threads, baseline.podkeep_threads, l.descriptors,
                    baseline.descriptors, threads, descriptors);
     }
     pass_ms(1);

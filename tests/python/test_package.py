@@ -25,7 +25,7 @@ class Idle(podkeep.Runtime):
         ctx.wait()
 with podkeep.Pod(Idle) as pod:
     pass
-print(podkeep.__version__, pod.state, podkeep._abi.library_path())
+print(podkeep.__version__, pod.state, podkeep._abi.path_of_library())
 """
 
 

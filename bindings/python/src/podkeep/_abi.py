@@ -153,7 +153,7 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
 }
 
 
-def library_path() -> str:
+def path_of_library() -> str:
     """The library this package uses: ``PODKEEP_LIBRARY`` when set, else the one carried inside the package."""
     override = os.environ.get("PODKEEP_LIBRARY")
     if override:
@@ -162,7 +162,7 @@ def library_path() -> str:
 
 
 def _load() -> ctypes.CDLL:
-    path = library_path()
+    path = path_of_library()
     way_out = (
         f"install the package (pip install ./bindings/python builds {SONAME} and carries it), "
         "or name a library in the environment variable PODKEEP_LIBRARY"
