@@ -94,22 +94,22 @@ typedef int32_t podkeep_ready_mode;
 // Whether another life follows an end: PODKEEP_RESTART_*.
 typedef int32_t podkeep_restart;
 
-// How a pod is kept. Begin with PODKEEP_POD_OPTIONS_INIT; zero in a field is its default. A field that this build
-// cannot honour is refused with UNSUPPORTED when it is set; those are marked (*).
+// How a pod is kept. Begin with PODKEEP_POD_OPTIONS_INIT; zero in a field is its default. A field that has no effect on
+// such a pod is refused with INVALID_ARGUMENT; one that this build cannot honour, marked (*), with UNSUPPORTED.
 typedef struct podkeep_pod_options {
   // Of this struct, in bytes.
   size_t struct_size;
   // NULL: the runtime's. 1 to 255 bytes of UTF-8; copied. The kernel's thread gets the first 15 bytes.
   const char *name;
-  // PODKEEP_HOST_THREAD. Others: (*).
+  // PODKEEP_HOST_*.
   podkeep_host host;
-  // PODKEEP_READY_ON_RUN or PODKEEP_READY_NOTIFY. PORT: (*).
+  // PODKEEP_READY_*.
   podkeep_ready_mode ready;
   // 0: no limit on the way to ready.
   int64_t ready_timeout_ms;
-  // The budget of the whole stop. 0: 5000; PODKEEP_FOREVER: never force.
+  // The budget of the whole stop, until force. 0: 5000; PODKEEP_FOREVER: never force.
   int64_t grace_ms;
-  // (*) Process: from the polite signal to SIGKILL.
+  // Process: from the polite signal, when the grace is spent, to SIGKILL. 0: 1000. Nothing else has a use for it.
   int64_t kill_after_ms;
   // All that podkeep_context_extend may add. 0: 60000.
   int64_t extend_max_ms;
@@ -117,11 +117,11 @@ typedef struct podkeep_pod_options {
   size_t stack_size;
   // Thread: a signal that gets S out of its system call when a stop is asked for. 0: no kick.
   int32_t kick_signal;
-  // (*) Command.
+  // Command: what cancel sends to its main process. 0: SIGTERM.
   int32_t stop_signal;
-  // (*) Process.
+  // Process: "KEY=VALUE" ..., NULL-ended, over the inherited ones; copied.
   const char *const *env;
-  // (*) Process.
+  // Process: its directory; NULL: inherited. Copied.
   const char *cwd;
   // Bytes for podkeep_context_args; copied; handed out 16-byte aligned.
   const void *args;
@@ -139,7 +139,7 @@ typedef struct podkeep_pod_options {
   int64_t backoff_max_ms;
   // (*)
   int64_t watchdog_ms;
-  // (*) Command.
+  // Command, with PODKEEP_READY_PORT: the TCP port on which the child's own group must listen.
   int32_t ready_port;
   // 0.
   int32_t reserved;
@@ -352,6 +352,42 @@ podkeep_status podkeep_abandoned(uint32_t *out_count);
 podkeep_status podkeep_runtime_new(const struct podkeep_runtime_spec *spec,
                                    struct podkeep_runtime **out_runtime);
 
+// Makes a runtime of any program: cancel is a signal, ready is on exec, by sd_notify (PODKEEP_READY_NOTIFY) or by its port
+// (PODKEEP_READY_PORT). For process pods only. argv is NULL-ended and copied, of any bytes; argv[0] is searched in the
+// child's PATH when the pod is started. A program that calls podkeep_child_run with an exported runtime of this name takes its
+// pod over, and from there on has the library's full channel. Any thread; does not block. *out is the caller's.
+// OK; INVALID_ARGUMENT: no name, argv or out, an empty argv; INVALID_STATE: after a shutdown; RESOURCES.
+podkeep_status podkeep_runtime_from_command(const char *name,
+                                            const char *const *argv,
+                                            struct podkeep_runtime **out_runtime);
+
+// As podkeep_runtime_from_command, of a program that is known to call podkeep_child_run with an exported runtime of this
+// name: ready and failure are its runtime's own word from the beginning, and an end before it took its pod over is a
+// failure (phase SPAWN), whatever its exit code. Threads, blocking, ownership and statuses as there.
+podkeep_status podkeep_runtime_from_program(const char *name,
+                                            const char *const *argv,
+                                            struct podkeep_runtime **out_runtime);
+
+// Makes a runtime of a shared library that exports `const podkeep_runtime_spec *symbol(void)` and is linked against the
+// same libpodkeep. For thread, process and main pods: as a process it is run by the `podkeep` program, and not loaded
+// here; otherwise it is loaded when the first pod is made, and never unloaded. path is made absolute here; its spec's drop
+// is not called. The runtime's name is the symbol. Any thread; does not block. *out is the caller's.
+// OK; INVALID_ARGUMENT: no path, symbol or out; NOT_FOUND: there is no such file; INVALID_STATE: after a shutdown;
+// RESOURCES.
+podkeep_status podkeep_runtime_from_library(const char *path,
+                                            const char *symbol,
+                                            struct podkeep_runtime **out_runtime);
+
+// Says where the `podkeep` program is, which process pods need; NULL: it is looked for again, in the variable
+// PODKEEP_PROGRAM, beside the library (in its directory, in ../bin) and in PATH. Any thread; does not block; concerns later
+// starts. OK; NOT_FOUND: there is no program.
+podkeep_status podkeep_set_program(const char *path);
+
+// Lets the children of this program's process pods run `runtime`, which they find by its name. First thing in main, before
+// podkeep_child_run; of two of one name the later counts. It keeps nothing alive: once the runtime is freed and its pods have
+// ended it is exported no more. Any thread; does not block. OK; INVALID_HANDLE; INVALID_STATE: after a shutdown; FORKED.
+podkeep_status podkeep_export(struct podkeep_runtime *runtime);
+
 // Frees the handle; its pods live on, and the config's drop is called when the last of them has ended. Any thread and
 // place; does not block. OK (NULL, too); INVALID_HANDLE; FORKED.
 podkeep_status podkeep_runtime_free(struct podkeep_runtime *runtime);
@@ -407,6 +443,15 @@ int32_t podkeep_context_fail_as(struct podkeep_context *ctx,
                                 int32_t code,
                                 const char *message);
 
+// As podkeep_context_fail_as, with data_len bytes of the caller's own that travel with the record, from a process, too:
+// podkeep_failure_data. Copied; up to 4 MiB cross from a process, more are left behind.
+int32_t podkeep_context_fail_with(struct podkeep_context *ctx,
+                                  int32_t kind,
+                                  int32_t code,
+                                  const char *message,
+                                  const void *data,
+                                  size_t data_len);
+
 // Which life of the pod this is: 0, 1, 2 ... (uint32_t)-2: no context. Any thread; does not block.
 uint32_t podkeep_context_incarnation(const struct podkeep_context *ctx);
 
@@ -426,9 +471,12 @@ podkeep_status podkeep_pod_new(struct podkeep_runtime *runtime,
                                const struct podkeep_pod_options *options,
                                struct podkeep_pod **out_pod);
 
-// Starts it; does not wait for ready. Any thread; does not block.
-// OK; INVALID_STATE: it was started or cancelled before; RESOURCES: no thread to be had, nothing was left behind and
-// it is NEW still; INVALID_HANDLE; FORKED.
+// Starts it; does not wait for ready. Any thread; blocks for a process pod until its program has begun. A program that
+// cannot be run is a failure of the pod (phase SPAWN).
+// OK; INVALID_STATE: it was started or cancelled before, or its callbacks cannot be run in a child (the runtime was not
+// exported, podkeep_child_run was never called, this is a child that has not claimed its pod); NOT_FOUND: no podkeep
+// program; RESOURCES: no thread or process to be had; after the last two nothing was left behind and it is NEW still;
+// INVALID_HANDLE; FORKED.
 podkeep_status podkeep_pod_start(struct podkeep_pod *pod);
 
 // Asks for the end: the state changes before this returns. Any thread, any time, any number of times, signal handlers
@@ -477,6 +525,25 @@ podkeep_status podkeep_pod_restarts(struct podkeep_pod *pod, uint32_t *out_resta
 podkeep_status podkeep_pod_failure(struct podkeep_pod *pod,
                                    struct podkeep_failure **out_failure);
 
+// Runs the pod in this very thread, as a container's main process: SIGINT and SIGTERM cancel it; a second one ends the process
+// with 128 + its number, and so does a grace that is spent (124 without a signal). A pod with PODKEEP_HOST_PROCESS is started
+// and waited for; it is made to end when its grace is spent, and as PID 1 this process then reaps the orphans it
+// inherits. The handlers are put back afterwards. A supervisor that gave NOTIFY_SOCKET is told READY=1, STATUS=,
+// STOPPING=1 and, if it asked for it, WATCHDOG=1. Any thread; blocks until the end; one at a time.
+// OK: it has ended, and *out_exit_code is what main should return: 0 only for a clean end, a failure's code if that is 1 to
+// 255, else 1; 128 + n for a signal, 124 for a limit, 127 when it could not be started; INVALID_STATE: it is not NEW, or
+// another one is run; DEADLOCK: from inside a pod, a log callback or a drop; RESOURCES; NOT_FOUND: no podkeep program;
+// INVALID_ARGUMENT; INVALID_HANDLE; FORKED.
+podkeep_status podkeep_pod_run(struct podkeep_pod *pod,
+                               int32_t *out_exit_code);
+
+// First thing in main, after podkeep_export: in a process pod's child, runs its runtime in this very thread, tears it
+// down, and gives the exit code that main should return. Elsewhere it answers ENDED at once; that it was called lets this
+// program start process pods of its own callbacks. Blocks in a child until its pod has ended.
+// OK: this was a pod's child; ENDED: it is none, go on; UNSUPPORTED: the host has another version of podkeep;
+// INVALID_ARGUMENT: out_exit_code is NULL; DEADLOCK: from inside a pod; RESOURCES.
+podkeep_status podkeep_child_run(int32_t *out_exit_code);
+
 // The pod that failed; the name lives as long as the process. "": no failure. Any thread; does not block.
 const char *podkeep_failure_pod_name(const struct podkeep_failure *failure);
 
@@ -494,6 +561,15 @@ int32_t podkeep_failure_code(const struct podkeep_failure *failure);
 
 // The whole message, UTF-8; it lives as long as the failure. "": no failure. Any thread; does not block.
 const char *podkeep_failure_message(const struct podkeep_failure *failure);
+
+// The bytes that podkeep_context_fail_with gave along; they live as long as the failure. *len, which may be NULL, is their
+// number. NULL: there are none, or no failure. Any thread; does not block.
+const void *podkeep_failure_data(const struct podkeep_failure *failure,
+                                 size_t *len);
+
+// The end (at most 64 KiB) of what the pod's child process wrote to stderr, with what is not UTF-8 shown as it can be; it
+// lives as long as the failure. "": nothing, a thread pod's, or no failure. Any thread; does not block.
+const char *podkeep_failure_stderr(const struct podkeep_failure *failure);
 
 // The next failure of the same incarnation, in order of time; NULL: none. Borrowed: it lives as long as the first, and
 // freeing it is INVALID_ARGUMENT. Any thread; does not block.

@@ -125,7 +125,7 @@ pub(crate) fn cancel_all(world: &'static World) {
         // A drop may take its time: not on the caller's.
         if !pod.life().claimed()
             && let Some(runtime) = pod.settled()
-            && let Err(runtime) = world.crew.release(world, runtime)
+            && let Err(runtime) = world.crew.release(world, runtime, None)
         {
             runtime.release();
         }

@@ -96,7 +96,12 @@ impl Context {
     /// # Errors
     /// As for [`Context::ready`].
     pub fn heartbeat(self) -> Result<()> {
-        self.pod()?.heartbeat_at.store(linux::now(), Relaxed);
+        let pod = self.pod()?;
+        let now = linux::now();
+        pod.heartbeat_at.store(now, Relaxed);
+        if let Some(link) = &pod.cell().link {
+            link.heartbeat(now);
+        }
         Ok(())
     }
 
@@ -110,24 +115,10 @@ impl Context {
 
     pub(crate) fn extend_nanos(self, span: linux::Nanos) -> Result<()> {
         let pod = self.pod()?;
-        let mut cold = lock(&pod.cell().cold);
-        let present = match pod.life().state() {
-            State::Starting => &pod.ready_limit,
-            State::Stopping => {
-                pod.stop_deadline(linux::now());
-                &pod.stop_limit
-            }
-            _ => return Ok(()),
-        };
-        let at = present.load(Relaxed);
-        if at == 0 || at == NEVER {
-            return Ok(());
+        if let Some(link) = &pod.cell().link {
+            link.tell_extend(span);
         }
-        // The keeper looks again when the old limit is reached, and finds the new one.
-        let room = pod.cell().extend_max.saturating_sub(cold.extended);
-        let more = limit::after(span).saturating_sub(at).min(room);
-        cold.extended += more;
-        present.store(at.saturating_add(more).min(NEVER - 1), Relaxed);
+        pod.extend_limit(span);
         Ok(())
     }
 
@@ -136,10 +127,7 @@ impl Context {
     /// # Errors
     /// As for [`Context::ready`].
     pub fn status(self, text: &str) -> Result<()> {
-        let pod = self.pod()?;
-        let kept = text.into();
-        lock(&pod.cell().cold).status = Some(kept);
-        crate::log::status(&pod, text);
+        self.pod()?.set_status(text);
         Ok(())
     }
 
@@ -151,9 +139,14 @@ impl Context {
 
     /// As [`Context::fail`], for a failure of another kind.
     pub fn fail_as(self, kind: Kind, code: i32, message: &str) -> i32 {
+        self.fail_with(kind, code, message, &[])
+    }
+
+    /// As [`Context::fail_as`], with bytes that travel with the record: [`crate::Failure::data`].
+    pub fn fail_with(self, kind: Kind, code: i32, message: &str, data: &[u8]) -> i32 {
         let code = if code == 0 { -1 } else { code };
         let Ok(pod) = self.pod() else { return code };
-        let stored = Stored { kind, code, message: c_string(message) };
+        let stored = Stored { kind, code, message: c_string(message), data: data.into() };
         if role::is_in_hook_of(&pod) {
             pod.fail_in_hook(stored);
         } else {
@@ -189,16 +182,43 @@ impl Context {
 }
 
 impl PodRef {
+    /// The present limit (ready, grace) becomes at least `span` from now, within the pod's maximum.
+    pub(crate) fn extend_limit(&self, span: linux::Nanos) {
+        let mut cold = lock(&self.cell().cold);
+        let present = match self.life().state() {
+            State::Starting => &self.ready_limit,
+            State::Stopping => {
+                self.stop_deadline(linux::now());
+                &self.stop_limit
+            }
+            _ => return,
+        };
+        let at = present.load(Relaxed);
+        if at == 0 || at == NEVER {
+            return;
+        }
+        // The keeper looks again when the old limit is reached, and finds the new one.
+        let room = self.cell().extend_max.saturating_sub(cold.extended);
+        let more = limit::after(span).saturating_sub(at).min(room);
+        cold.extended += more;
+        present.store(at.saturating_add(more).min(NEVER - 1), Relaxed);
+    }
+
+    /// What S says that it is doing.
+    pub(crate) fn set_status(&self, text: &str) {
+        let kept = text.into();
+        lock(&self.cell().cold).status = Some(kept);
+        crate::log::status(self, text);
+        if let Some(link) = &self.cell().link {
+            link.tell_status(text);
+        }
+        crate::host::main::status(self, text);
+    }
+
     /// A failure in the cancel hook counts by itself.
     fn fail_in_hook(&self, stored: Stored) {
-        let record = Record {
-            pod_name: self.cell().name,
-            incarnation: self.incarnation(),
-            phase: crate::lifecycle::Phase::Cancel,
-            kind: stored.kind,
-            code: stored.code,
-            message: stored.message,
-        };
+        let record = self.record(crate::lifecycle::Phase::Cancel, stored.kind, stored.code, "");
+        let record = Record { message: stored.message, data: stored.data, ..record };
         let mut cold = lock(&self.cell().cold);
         if self.life().hook_running() {
             self.step(Event::HookFail);

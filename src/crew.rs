@@ -48,8 +48,8 @@ impl CrewState {
 
 enum Job {
     Hook(PodRef),
-    /// A config to release; the reservation is given back afterwards.
-    Release(Arc<RuntimeCell>),
+    /// A config to release, and the pod to tell of it; the reservation is given back afterwards.
+    Release(Arc<RuntimeCell>, Option<PodRef>),
 }
 
 /// How long threads that are not reserved are kept after the crew was last needed: who uses hooks now will soon again.
@@ -91,16 +91,18 @@ impl Crew {
         self.work.notify_one();
     }
 
-    /// Releases a config on a thread of its own; gives it back when none can be had.
+    /// Releases a config on a thread of its own, and then lets those go who wait for `pod`; gives it back when no thread
+    /// can be had.
     pub(crate) fn release(
         &self,
         world: &'static World,
         runtime: Arc<RuntimeCell>,
+        pod: Option<PodRef>,
     ) -> std::result::Result<(), Arc<RuntimeCell>> {
         if self.reserve(world).is_err() {
             return Err(runtime);
         }
-        lock(&self.state).jobs.push_back(Job::Release(runtime));
+        lock(&self.state).jobs.push_back(Job::Release(runtime, pod));
         self.work.notify_one();
         Ok(())
     }
@@ -142,12 +144,15 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     while let Some(job) = world.crew.next() {
         match job {
             Job::Hook(pod) => call_hook(ManuallyDrop::new(pod)),
-            Job::Release(runtime) => {
+            Job::Release(runtime, pod) => {
                 runtime.release();
                 if !world.is_here() {
                     linux::end_forked_child(); // the drop forked and returned
                 }
                 drop(runtime);
+                if let Some(pod) = pod {
+                    pod.advance(Event::Gone);
+                }
                 world.crew.give_back();
             }
         }

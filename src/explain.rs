@@ -13,7 +13,7 @@ pub(crate) fn explain(pod: &PodRef) -> String {
     let now = linux::now();
     let since = |at: linux::Nanos| format!("{:.3} s", now.saturating_sub(at) as f64 / 1e9);
     let state = life.state().name();
-    let phase = life.seat().phase().name();
+    let phase = pod.phase().name();
     let seated = match pod.seated_at.load(Relaxed) {
         0 => pod.starting_at.load(Relaxed),
         at => at,
@@ -23,13 +23,15 @@ pub(crate) fn explain(pod: &PodRef) -> String {
         None => "no status text".to_owned(),
         Some(text) => format!("last status {text:?}"),
     };
-    let heartbeat = match pod.heartbeat_at.load(Relaxed) {
+    let heartbeat = match pod.last_heartbeat() {
         0 => "no heartbeat".to_owned(),
         at => format!("last heartbeat {} ago", since(at)),
     };
-    let place = match pod.tid.load(Relaxed) {
-        0 => "it has no thread".to_owned(),
-        tid => format!("thread {tid}: {}", linux::whereabouts(tid)),
+    let place = match (pod.tid.load(Relaxed), &pod.cell().process) {
+        (0, None) => "it has no thread".to_owned(),
+        (0, Some(_)) => "it has no process".to_owned(),
+        (tid, None) => format!("thread {tid}: {}", linux::whereabouts(&format!("/proc/self/task/{tid}"))),
+        (pid, Some(_)) => format!("process {pid}: {}", linux::whereabouts(&format!("/proc/{pid}"))),
     };
     let (name, seated) = (pod.name(), since(seated));
     format!("pod {name:?} is {state}, in phase {phase} for {seated}; {status}; {heartbeat}; {place}")

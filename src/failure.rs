@@ -57,6 +57,10 @@ pub(crate) struct Record {
     pub(crate) kind: Kind,
     pub(crate) code: i32,
     pub(crate) message: CString,
+    /// What the runtime gave along, for its own host.
+    pub(crate) data: Arc<[u8]>,
+    /// The end of what the child wrote there.
+    pub(crate) stderr: Option<Arc<CStr>>,
 }
 
 /// A message as a C string; a NUL inside would end it early, so it is shown as U+FFFD.
@@ -105,6 +109,14 @@ impl Failure {
     /// The whole message.
     pub fn message(&self) -> &str {
         self.record().message.to_str().unwrap_or_default()
+    }
+    /// The bytes that the runtime gave along.
+    pub fn data(&self) -> &[u8] {
+        &self.record().data
+    }
+    /// The end of what a child process wrote to its stderr; empty for a thread.
+    pub fn stderr(&self) -> &str {
+        self.record().stderr.as_deref().and_then(|text| text.to_str().ok()).unwrap_or_default()
     }
     /// The next failure of the same incarnation.
     pub fn secondary(&self) -> Option<Failure> {

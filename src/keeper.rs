@@ -15,6 +15,7 @@ use crate::cancel;
 use crate::error::{Error, Result};
 use crate::explain::explain;
 use crate::failure::Kind;
+use crate::host;
 use crate::lifecycle::{Event, Phase, State};
 use crate::linux::{self, NEVER, Nanos};
 use crate::runtime::RuntimeCell;
@@ -120,7 +121,7 @@ fn keep(world: &'static World, region: &Region, agenda: &mut Agenda) {
     while let Some(index) = agenda.take_due(now) {
         agenda.visit(world, index);
     }
-    agenda.unreleased.retain(|runtime| world.crew.release(world, runtime.clone()).is_err());
+    agenda.unreleased.retain(|runtime| world.crew.release(world, runtime.clone(), None).is_err());
     let later = if agenda.unreleased.is_empty() { NEVER } else { now + LATER };
     let next = agenda.next(now).min(later);
     bell.armed.store(next, SeqCst);
@@ -146,10 +147,16 @@ fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell
         if pod.life().hook_due() {
             world.crew.call_hook(pod.clone());
         }
+        if let Some(process) = &pod.cell().process {
+            host::process::stop(process);
+        }
         if cancel::kick(&pod) {
             let kicks = pod.cell().kicks.fetch_add(1, Relaxed);
             again = linux::now() + (1_000_000 << kicks.min(6)); // 1, 2, 4 ... 64 ms
         }
+    }
+    if host::main::is_main(&pod) {
+        again = again.min(host::main::tend(&pod));
     }
     let life = pod.life();
     if !life.claimed()
@@ -176,11 +183,19 @@ fn ready_timeout(pod: &PodRef) -> Nanos {
     }
 }
 
-/// Grace spent: the thread is let go (L12).
+/// Grace spent: a process is made to end, a thread is let go (L12).
 fn grace(pod: &PodRef) -> Nanos {
+    if let Some(process) = &pod.cell().process {
+        return host::process::force(pod, process);
+    }
+    // Of a pod's child the host keeps the time.
+    if pod.cell().link.is_some() {
+        return NEVER;
+    }
     match pod.stop_deadline(linux::now()) {
         NEVER => NEVER,
         at if linux::now() < at => at,
+        _ if host::main::is_main(pod) => host::main::force(),
         _ => {
             let text = "the grace is spent and the thread was let go";
             if !expire(pod, Event::GraceSpent, &pod.stop_limit, |life| life.seat().phase(), text) {

@@ -200,7 +200,20 @@ pub(crate) fn transition(event: &Event) {
 
 /// A line for a status text.
 pub(crate) fn status(pod: &PodRef, text: &str) {
+    say(DEBUG, pod.cell().name, text);
+}
+
+/// A line of a child's stderr.
+pub(crate) fn line(pod: &'static CStr, text: &str) {
+    say(INFO, pod, text);
+}
+
+pub(crate) fn warn(pod: &'static CStr, text: &str) {
+    say(WARN, pod, text);
+}
+
+fn say(level: i32, pod: &'static CStr, text: &str) {
     if let Some(world) = World::existing() {
-        world.log.write(DEBUG, pod.cell().name, text);
+        world.log.write(level, pod, text);
     }
 }

@@ -2,7 +2,7 @@
 //! C callbacks (`ffi`), or a Rust [`Procedure`].
 
 use std::any::Any;
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
@@ -30,19 +30,72 @@ pub(crate) trait Recipe: Send + Sync {
     fn cancel(&self, ctx: Context, state: *mut c_void);
     /// The config is not needed any more (L3). Called once.
     fn release(&self);
+    /// Has what runs here at hand: called before a pod whose S is of this process.
+    fn load(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Where the code of a runtime is: what a child process would have to start.
+pub(crate) enum Source {
+    /// In this program.
+    Own,
+    /// A program with its arguments, of whatever kind.
+    Command(Vec<CString>),
+    /// A program that calls `podkeep_child_run`.
+    Program(Vec<CString>),
+    /// A shared library's symbol.
+    Library { path: CString, symbol: CString },
+}
+
+/// What cannot run in this process.
+pub(crate) struct Elsewhere;
+
+impl Recipe for Elsewhere {
+    fn init(&self, ctx: Context, _: &mut *mut c_void) -> i32 {
+        ctx.fail(-1, "this runtime runs as a process only")
+    }
+    fn run_forever(&self, _: Context, _: *mut c_void) -> i32 {
+        0
+    }
+    fn teardown(&self, _: Context, _: *mut c_void) -> i32 {
+        0
+    }
+    fn has_hook(&self) -> bool {
+        false
+    }
+    fn cancel(&self, _: Context, _: *mut c_void) {}
+    fn release(&self) {}
+    fn load(&self) -> Result<()> {
+        Err(crate::host::process::only_as_process("a command"))
+    }
 }
 
 /// A recipe, shared by the runtime's handle and its pods.
 pub(crate) struct RuntimeCell {
     pub(crate) name: &'static CStr,
     pub(crate) recipe: Box<dyn Recipe>,
+    pub(crate) source: Source,
     /// The handle, and each pod that is neither final nor freed: at 0 the config is released.
     uses: AtomicUsize,
 }
 
 impl RuntimeCell {
-    pub(crate) fn new(name: &'static CStr, recipe: Box<dyn Recipe>) -> RuntimeCell {
-        RuntimeCell { name, recipe, uses: AtomicUsize::new(1) }
+    pub(crate) fn new(name: &'static CStr, recipe: Box<dyn Recipe>, source: Source) -> RuntimeCell {
+        RuntimeCell { name, recipe, source, uses: AtomicUsize::new(1) }
+    }
+
+    /// A command, or a program that knows podkeep: nothing of it runs in this process.
+    pub(crate) fn elsewhere(name: &CStr, source: Source) -> Result<RuntimeCell> {
+        let world = World::get()?;
+        world.check_open()?;
+        check_name("name", name)?;
+        Ok(RuntimeCell::new(world.intern(name)?, Box::new(Elsewhere), source))
+    }
+
+    /// Whether its config is not released.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.uses.load(Acquire) > 0
     }
 
     /// For one more pod; false: released already.
@@ -105,7 +158,7 @@ impl Runtime {
         let name = c_string(name);
         check_name("name", &name)?;
         let recipe = Box::new(Factory { factory: std::sync::Mutex::new(Some(Arc::new(factory))) });
-        Ok(Runtime { cell: Arc::new(RuntimeCell::new(world.intern(&name)?, recipe)) })
+        Ok(Runtime { cell: Arc::new(RuntimeCell::new(world.intern(&name)?, recipe, Source::Own)) })
     }
 
     /// A runtime that is one function, called as `run_forever`.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::crew::Crew;
 use crate::error::{Error, Result, Status};
 use crate::failure::Record;
+use crate::host::process::{Io, link::Exports};
 use crate::lifecycle::State;
 use crate::linux::{self, ThreadAttr};
 use crate::log::Log;
@@ -47,6 +48,9 @@ pub(crate) struct World {
     pub(crate) own_attr: ThreadAttr,
     /// After a shutdown: nothing new.
     pub(crate) shut: AtomicBool,
+    /// Made with the first process pod.
+    pub(crate) io: Mutex<Option<&'static Io>>,
+    pub(crate) exports: Mutex<Exports>,
 }
 
 #[derive(Default)]
@@ -95,6 +99,8 @@ impl World {
             default_attr,
             own_attr,
             shut: AtomicBool::new(false),
+            io: Mutex::default(),
+            exports: Mutex::default(),
         }));
         if region.world.compare_exchange(std::ptr::null_mut(), world, AcqRel, Acquire).is_err() {
             // SAFETY: another thread was first; nobody has seen this one.

@@ -18,6 +18,8 @@ fn generated() -> String {
         .with_src(root().join("src/ffi/runtime.rs"))
         .with_src(root().join("src/ffi/context.rs"))
         .with_src(root().join("src/ffi/pod.rs"))
+        .with_src(root().join("src/ffi/main.rs"))
+        .with_src(root().join("src/ffi/library.rs"))
         .with_src(root().join("src/ffi/failure.rs"))
         .with_src(root().join("src/ffi/monitor.rs"))
         .with_src(root().join("src/ffi/log.rs"))

@@ -30,6 +30,9 @@ install-files:
 	$(INSTALL) -m 644 bindings/cpp/podkeep/*.hpp $(cpp_root)/include/podkeep/
 	$(INSTALL) -m 755 $(PODKEEP_LIBRARY_FILE) $(cpp_root)/$(LIBDIR)/libpodkeep.so.0.new
 	mv -f $(cpp_root)/$(LIBDIR)/libpodkeep.so.0.new $(cpp_root)/$(LIBDIR)/libpodkeep.so.0
+	$(INSTALL) -d $(cpp_root)/bin
+	$(INSTALL) -m 755 $(dir $(PODKEEP_LIBRARY_FILE))podkeep $(cpp_root)/bin/podkeep.new
+	mv -f $(cpp_root)/bin/podkeep.new $(cpp_root)/bin/podkeep
 	ln -sf libpodkeep.so.0 $(cpp_root)/$(LIBDIR)/libpodkeep.so
 	$(cpp_fill) bindings/cpp/podkeep.pc.in > $(cpp_root)/$(LIBDIR)/pkgconfig/podkeep.pc
 	$(cpp_fill) bindings/cpp/podkeepConfig.cmake.in > $(cpp_root)/$(LIBDIR)/cmake/podkeep/podkeepConfig.cmake

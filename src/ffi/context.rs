@@ -123,7 +123,27 @@ pub unsafe extern "C" fn podkeep_context_fail_as(
     code: i32,
     message: *const c_char,
 ) -> i32 {
+    // SAFETY: the caller's promise is passed on.
+    unsafe { podkeep_context_fail_with(ctx, kind, code, message, ptr::null(), 0) }
+}
+
+/// As podkeep_context_fail_as, with data_len bytes of the caller's own that travel with the record, from a process, too:
+/// podkeep_failure_data. Copied; up to 4 MiB cross from a process, more are left behind.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn podkeep_context_fail_with(
+    ctx: *mut podkeep_context,
+    kind: i32,
+    code: i32,
+    message: *const c_char,
+    data: *const c_void,
+    data_len: usize,
+) -> i32 {
     boundary(|| {
+        let data = match data.is_null() || data_len == 0 || data_len > isize::MAX as usize {
+            true => &[][..],
+            // SAFETY: the caller promises data_len readable bytes.
+            false => unsafe { std::slice::from_raw_parts(data.cast::<u8>(), data_len) },
+        };
         let message = match message.is_null() {
             true => String::new().into(),
             // SAFETY: the caller promises a NUL-terminated string. What is not UTF-8 is shown as it can be: a failure
@@ -132,7 +152,7 @@ pub unsafe extern "C" fn podkeep_context_fail_as(
         };
         let ctx = context(ctx);
         ctx.pod()?;
-        ctx.fail_as(Kind::from_number(kind).unwrap_or(Kind::Returned), code, &message);
+        ctx.fail_with(Kind::from_number(kind).unwrap_or(Kind::Returned), code, &message, data);
         match Kind::from_number(kind) {
             Some(_) => Ok(()),
             None => {

@@ -1,6 +1,6 @@
 //! Failure: why it ended.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
 
@@ -109,6 +109,25 @@ pub extern "C" fn podkeep_failure_code(failure: *const podkeep_failure) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn podkeep_failure_message(failure: *const podkeep_failure) -> *const c_char {
     of(failure, c"".as_ptr(), |record| record.message.as_ptr())
+}
+
+/// The bytes that podkeep_context_fail_with gave along; they live as long as the failure. *len, which may be NULL, is their
+/// number. NULL: there are none, or no failure. Any thread; does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn podkeep_failure_data(failure: *const podkeep_failure, len: *mut usize) -> *const c_void {
+    let (at, count) = of(failure, (ptr::null(), 0), |record| (record.data.as_ptr(), record.data.len()));
+    // SAFETY: the caller promises a valid pointer or NULL.
+    if let Some(len) = unsafe { len.as_mut() } {
+        *len = count;
+    }
+    if count == 0 { ptr::null() } else { at.cast() }
+}
+
+/// The end (at most 64 KiB) of what the pod's child process wrote to stderr, with what is not UTF-8 shown as it can be; it
+/// lives as long as the failure. "": nothing, a thread pod's, or no failure. Any thread; does not block.
+#[unsafe(no_mangle)]
+pub extern "C" fn podkeep_failure_stderr(failure: *const podkeep_failure) -> *const c_char {
+    of(failure, c"".as_ptr(), |record| record.stderr.as_deref().unwrap_or_default().as_ptr())
 }
 
 /// The next failure of the same incarnation, in order of time; NULL: none. Borrowed: it lives as long as the first, and

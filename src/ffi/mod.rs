@@ -20,7 +20,9 @@ use crate::runtime::panic_text;
 
 pub mod context;
 pub mod failure;
+mod library;
 pub mod log;
+pub mod main;
 pub mod monitor;
 pub mod pod;
 pub mod process;

@@ -1,6 +1,7 @@
 //! Pod: one kept instance of a runtime.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::sync::Mutex;
 
 use super::failure::podkeep_failure;
 use super::runtime::podkeep_runtime;
@@ -8,9 +9,11 @@ use super::status::{PODKEEP_OK, podkeep_status};
 use super::{boundary, out, read_struct, text, value};
 use crate::cancel;
 use crate::error::{Error, Result, Status};
+use crate::host::process::Process;
 use crate::limit::{Limit, nanos};
 use crate::linux::{self, NEVER, Nanos};
-use crate::pod::{self, DEFAULT_EXTEND_MAX, DEFAULT_GRACE, Settings};
+use crate::pod::{self, DEFAULT_EXTEND_MAX, DEFAULT_GRACE, DEFAULT_KILL_AFTER, Place, Settings};
+use crate::runtime::Source;
 use crate::table::{Kind, PodRef, as_pointer};
 use crate::world;
 
@@ -63,8 +66,8 @@ pub const PODKEEP_RESTART_ON_FAILURE: podkeep_restart = 1;
 /// After any end but a user's cancel.
 pub const PODKEEP_RESTART_ALWAYS: podkeep_restart = 2;
 
-/// How a pod is kept. Begin with PODKEEP_POD_OPTIONS_INIT; zero in a field is its default. A field that this build
-/// cannot honour is refused with UNSUPPORTED when it is set; those are marked (*).
+/// How a pod is kept. Begin with PODKEEP_POD_OPTIONS_INIT; zero in a field is its default. A field that has no effect on
+/// such a pod is refused with INVALID_ARGUMENT; one that this build cannot honour, marked (*), with UNSUPPORTED.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct podkeep_pod_options {
@@ -72,15 +75,15 @@ pub struct podkeep_pod_options {
     pub struct_size: usize,
     /// NULL: the runtime's. 1 to 255 bytes of UTF-8; copied. The kernel's thread gets the first 15 bytes.
     pub name: *const c_char,
-    /// PODKEEP_HOST_THREAD. Others: (*).
+    /// PODKEEP_HOST_*.
     pub host: podkeep_host,
-    /// PODKEEP_READY_ON_RUN or PODKEEP_READY_NOTIFY. PORT: (*).
+    /// PODKEEP_READY_*.
     pub ready: podkeep_ready_mode,
     /// 0: no limit on the way to ready.
     pub ready_timeout_ms: i64,
-    /// The budget of the whole stop. 0: 5000; PODKEEP_FOREVER: never force.
+    /// The budget of the whole stop, until force. 0: 5000; PODKEEP_FOREVER: never force.
     pub grace_ms: i64,
-    /// (*) Process: from the polite signal to SIGKILL.
+    /// Process: from the polite signal, when the grace is spent, to SIGKILL. 0: 1000. Nothing else has a use for it.
     pub kill_after_ms: i64,
     /// All that podkeep_context_extend may add. 0: 60000.
     pub extend_max_ms: i64,
@@ -88,11 +91,11 @@ pub struct podkeep_pod_options {
     pub stack_size: usize,
     /// Thread: a signal that gets S out of its system call when a stop is asked for. 0: no kick.
     pub kick_signal: i32,
-    /// (*) Command.
+    /// Command: what cancel sends to its main process. 0: SIGTERM.
     pub stop_signal: i32,
-    /// (*) Process.
+    /// Process: "KEY=VALUE" ..., NULL-ended, over the inherited ones; copied.
     pub env: *const *const c_char,
-    /// (*) Process.
+    /// Process: its directory; NULL: inherited. Copied.
     pub cwd: *const c_char,
     /// Bytes for podkeep_context_args; copied; handed out 16-byte aligned.
     pub args: *const c_void,
@@ -110,7 +113,7 @@ pub struct podkeep_pod_options {
     pub backoff_max_ms: i64,
     /// (*)
     pub watchdog_ms: i64,
-    /// (*) Command.
+    /// Command, with PODKEEP_READY_PORT: the TCP port on which the child's own group must listen.
     pub ready_port: i32,
     /// 0.
     pub reserved: i32,
@@ -126,22 +129,29 @@ fn span(field: &str, ms: i64, default: Nanos) -> Result<Nanos> {
 }
 
 impl podkeep_pod_options {
-    fn settings(&self) -> Result<Settings<'_>> {
+    fn settings(&self, source: &Source) -> Result<Settings<'_>> {
         let default = |d: std::time::Duration| d.as_nanos() as Nanos;
         let forever = self.grace_ms == -1;
-        let settings = Settings {
-            name: text("options.name", self.name)?,
-            notify: self.ready == PODKEEP_READY_NOTIFY,
-            ready_timeout: span("ready_timeout_ms", self.ready_timeout_ms, 0)?,
-            grace: if forever { NEVER } else { span("grace_ms", self.grace_ms, default(DEFAULT_GRACE))? },
-            extend_max: span("extend_max_ms", self.extend_max_ms, default(DEFAULT_EXTEND_MAX))?,
-            stack_size: self.stack_size,
-            kick_signal: self.kick_signal,
-            args: self.args()?,
-        };
         self.check()?;
+        let ready_timeout = span("ready_timeout_ms", self.ready_timeout_ms, 0)?;
+        let grace = if forever { NEVER } else { span("grace_ms", self.grace_ms, default(DEFAULT_GRACE))? };
+        let extend_max = span("extend_max_ms", self.extend_max_ms, default(DEFAULT_EXTEND_MAX))?;
+        let (name, args) = (text("options.name", self.name)?, self.args()?);
         self.supported()?;
-        Ok(settings)
+        self.fitting(source)?;
+        let place = match self.host {
+            PODKEEP_HOST_THREAD => Place::Thread { stack_size: self.stack_size, kick_signal: self.kick_signal },
+            _ => Place::Process(Box::new(Process {
+                kill_after: span("kill_after_ms", self.kill_after_ms, default(DEFAULT_KILL_AFTER))?,
+                stop_signal: if self.stop_signal == 0 { libc::SIGTERM } else { self.stop_signal },
+                env: self.env()?,
+                cwd: self.cwd(),
+                port: self.ready_port as u16,
+                live: Mutex::default(),
+            })),
+        };
+        let notify = self.ready != PODKEEP_READY_ON_RUN;
+        Ok(Settings { name, notify, ready_timeout, grace, extend_max, args, place })
     }
 
     fn args(&self) -> Result<&[u8]> {
@@ -154,6 +164,29 @@ impl podkeep_pod_options {
             // SAFETY: the caller promises args_len readable bytes.
             (false, n) => Ok(unsafe { std::slice::from_raw_parts(self.args.cast(), n) }),
         }
+    }
+
+    fn env(&self) -> Result<Vec<CString>> {
+        let mut all = Vec::new();
+        // SAFETY: the caller promises NULL or an array of strings that ends with NULL.
+        unsafe {
+            let mut at = self.env;
+            while !at.is_null() && !(*at).is_null() {
+                let entry = CStr::from_ptr(*at);
+                if !matches!(entry.to_bytes().iter().position(|&byte| byte == b'='), Some(1..)) {
+                    let shown = entry.to_string_lossy();
+                    return Err(Error::argument(format!("options.env[{}] is {shown:?}: give KEY=VALUE", all.len())));
+                }
+                all.push(entry.to_owned());
+                at = at.add(1);
+            }
+        }
+        Ok(all)
+    }
+
+    fn cwd(&self) -> Option<CString> {
+        // SAFETY: the caller promises NULL or a NUL-terminated string.
+        (!self.cwd.is_null()).then(|| unsafe { CStr::from_ptr(self.cwd) }.to_owned())
     }
 
     fn check(&self) -> Result<()> {
@@ -171,6 +204,7 @@ impl podkeep_pod_options {
             ("ready", self.ready, PODKEEP_READY_PORT),
             ("restart", self.restart, PODKEEP_RESTART_ALWAYS),
             ("ready_port", self.ready_port, u16::MAX as i32),
+            ("stop_signal", self.stop_signal, libc::SIGRTMAX()),
             ("reserved", self.reserved, 0),
         ] {
             if !(0..=most).contains(&value) {
@@ -183,37 +217,58 @@ impl podkeep_pod_options {
                 "options.kick_signal is {signal}: no thread can be kicked with it; SIGUSR1 is a usual choice"
             )));
         }
-        Ok(())
+        match (self.ready == PODKEEP_READY_PORT, self.ready_port) {
+            (true, 0) => {
+                Err(Error::argument("options.ready is PODKEEP_READY_PORT and options.ready_port is 0: say which"))
+            }
+            (false, port @ 1..) => {
+                Err(Error::argument(format!("options.ready_port is {port} without options.ready PODKEEP_READY_PORT")))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// What later versions bring is refused, not ignored.
+    /// What a later version brings is refused, not ignored.
     fn supported(&self) -> Result<()> {
         for (field, set) in [
-            ("host", self.host != PODKEEP_HOST_THREAD),
-            ("ready", self.ready == PODKEEP_READY_PORT),
-            ("kill_after_ms", self.kill_after_ms != 0),
-            ("stop_signal", self.stop_signal != 0),
-            ("env", !self.env.is_null()),
-            ("cwd", !self.cwd.is_null()),
             ("restart", self.restart != PODKEEP_RESTART_NEVER),
             ("max_restarts", self.max_restarts != 0),
             ("restart_window_ms", self.restart_window_ms != 0),
             ("backoff_ms", self.backoff_ms != 0),
             ("backoff_max_ms", self.backoff_max_ms != 0),
             ("watchdog_ms", self.watchdog_ms != 0),
-            ("ready_port", self.ready_port != 0),
         ] {
             if set {
-                let sentence =
-                    format!("options.{field} is set: this build keeps thread pods without restarts; leave it 0");
+                let sentence = format!("options.{field} is set: this build restarts and watches nothing; leave it 0");
                 return Err(Error::new(Status::Unsupported, sentence));
+            }
+        }
+        Ok(())
+    }
+
+    /// What would have no effect on such a pod is refused, not ignored.
+    fn fitting(&self, source: &Source) -> Result<()> {
+        let process = self.host == PODKEEP_HOST_PROCESS;
+        let command = process && matches!(source, Source::Command(_));
+        for (field, set, fits, whose) in [
+            ("stack_size", self.stack_size != 0, !process, "a thread"),
+            ("kick_signal", self.kick_signal != 0, !process, "a thread"),
+            ("env", !self.env.is_null(), process, "a process"),
+            ("cwd", !self.cwd.is_null(), process, "a process"),
+            ("stop_signal", self.stop_signal != 0, command, "a command"),
+            ("ready", self.ready == PODKEEP_READY_PORT, command, "a command"),
+        ] {
+            if set && !fits {
+                return Err(Error::argument(format!(
+                    "options.{field} is set: it is for {whose}, and this pod is none"
+                )));
             }
         }
         Ok(())
     }
 }
 
-fn find(pod: *const podkeep_pod) -> Result<PodRef> {
+pub(super) fn find(pod: *const podkeep_pod) -> Result<PodRef> {
     PodRef::of_handle(value(pod)).map_err(|status| match status {
         Status::Forked => world::forked(Kind::Pod),
         _ => world::not_a(Kind::Pod, value(pod)),
@@ -239,15 +294,18 @@ pub unsafe extern "C" fn podkeep_pod_new(
             // SAFETY: as above.
             None => unsafe { std::mem::zeroed::<podkeep_pod_options>() },
         };
-        let pod = pod::make(&runtime, &options.settings()?)?;
+        let pod = pod::make(&runtime, options.settings(&runtime.source)?)?;
         *out = as_pointer(pod.handle());
         Ok(())
     })
 }
 
-/// Starts it; does not wait for ready. Any thread; does not block.
-/// OK; INVALID_STATE: it was started or cancelled before; RESOURCES: no thread to be had, nothing was left behind and
-/// it is NEW still; INVALID_HANDLE; FORKED.
+/// Starts it; does not wait for ready. Any thread; blocks for a process pod until its program has begun. A program that
+/// cannot be run is a failure of the pod (phase SPAWN).
+/// OK; INVALID_STATE: it was started or cancelled before, or its callbacks cannot be run in a child (the runtime was not
+/// exported, podkeep_child_run was never called, this is a child that has not claimed its pod); NOT_FOUND: no podkeep
+/// program; RESOURCES: no thread or process to be had; after the last two nothing was left behind and it is NEW still;
+/// INVALID_HANDLE; FORKED.
 #[unsafe(no_mangle)]
 pub extern "C" fn podkeep_pod_start(pod: *mut podkeep_pod) -> podkeep_status {
     boundary(|| find(pod)?.start())

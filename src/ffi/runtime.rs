@@ -1,6 +1,6 @@
 //! Runtime: what to run.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr;
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 
 use super::context::podkeep_context;
 use super::status::podkeep_status;
-use super::{boundary, out, read_struct, text, value};
+use super::{boundary, library, out, read_struct, text, value};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::host::process;
 use crate::linux::cancellable;
 use crate::role;
-use crate::runtime::{Recipe, RuntimeCell, check_name};
+use crate::runtime::{Recipe, RuntimeCell, Source, check_name};
 use crate::table::{Kind, as_pointer};
 use crate::world::{Entry, World};
 
@@ -61,6 +62,11 @@ struct Config {
 }
 
 impl Config {
+    /// One that nobody drops: a library's.
+    fn borrowed() -> Config {
+        Config { config: ptr::null_mut(), drop: None, dropped: AtomicBool::new(false) }
+    }
+
     /// Takes the config over, if the struct is long enough to have one.
     ///
     /// # Safety
@@ -98,7 +104,7 @@ impl Drop for Config {
 }
 
 /// C callbacks.
-struct Callbacks {
+pub(super) struct Callbacks {
     spec: podkeep_runtime_spec,
     config: Config,
 }
@@ -108,6 +114,21 @@ struct Callbacks {
 unsafe impl Send for Callbacks {}
 // SAFETY: as above.
 unsafe impl Sync for Callbacks {}
+
+impl Callbacks {
+    /// What a library exports.
+    ///
+    /// # Safety
+    /// As for [`read_struct`]; the callbacks are what the header says, for ever.
+    pub(super) unsafe fn of_library(spec: *const podkeep_runtime_spec) -> Result<Callbacks> {
+        // SAFETY: the caller's promise.
+        let spec = unsafe { read_struct("its spec", spec) }?.ok_or_else(|| Error::argument("it gave NULL"))?;
+        if spec.run_forever.is_none() {
+            return Err(Error::argument("its run_forever is NULL"));
+        }
+        Ok(Callbacks { spec, config: Config::borrowed() })
+    }
+}
 
 fn pointer(ctx: Context) -> *mut podkeep_context {
     as_pointer(ctx.handle())
@@ -169,10 +190,112 @@ pub unsafe extern "C" fn podkeep_runtime_new(
         let world = World::get()?;
         world.check_open()?;
         let recipe = Box::new(Callbacks { spec, config });
-        let cell = Arc::new(RuntimeCell::new(world.intern(name)?, recipe));
-        *out = as_pointer(world.register(Kind::Runtime, std::iter::once(Entry::Runtime(cell)))?);
+        *out = register(RuntimeCell::new(world.intern(name)?, recipe, Source::Own))?;
         Ok(())
     })
+}
+
+fn register(cell: RuntimeCell) -> Result<*mut podkeep_runtime> {
+    let entry = Entry::Runtime(Arc::new(cell));
+    Ok(as_pointer(World::get()?.register(Kind::Runtime, std::iter::once(entry))?))
+}
+
+/// The words of a command, NULL-ended.
+///
+/// # Safety
+/// NULL, or an array of strings that ends with NULL.
+unsafe fn words(argv: *const *const c_char) -> Result<Vec<CString>> {
+    if argv.is_null() {
+        return Err(Error::argument("argv is NULL: its first word is the program"));
+    }
+    let mut all = Vec::new();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut at = argv;
+        while !(*at).is_null() {
+            all.push(CStr::from_ptr(*at));
+            at = at.add(1);
+        }
+    }
+    process::check_argv(&all)
+}
+
+fn required<'a>(argument: &str, string: *const c_char) -> Result<&'a CStr> {
+    text(argument, string)?.ok_or_else(|| Error::argument(format!("{argument} is NULL: it is required")))
+}
+
+/// Makes a runtime of any program: cancel is a signal, ready is on exec, by sd_notify (PODKEEP_READY_NOTIFY) or by its port
+/// (PODKEEP_READY_PORT). For process pods only. argv is NULL-ended and copied, of any bytes; argv[0] is searched in the
+/// child's PATH when the pod is started. A program that calls podkeep_child_run with an exported runtime of this name takes its
+/// pod over, and from there on has the library's full channel. Any thread; does not block. *out is the caller's.
+/// OK; INVALID_ARGUMENT: no name, argv or out, an empty argv; INVALID_STATE: after a shutdown; RESOURCES.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn podkeep_runtime_from_command(
+    name: *const c_char,
+    argv: *const *const c_char,
+    out_runtime: *mut *mut podkeep_runtime,
+) -> podkeep_status {
+    boundary(|| {
+        let out = out("out_runtime", out_runtime)?;
+        // SAFETY: the caller promises NULL or a NULL-ended array.
+        let argv = unsafe { words(argv) }?;
+        *out = register(RuntimeCell::elsewhere(required("name", name)?, Source::Command(argv))?)?;
+        Ok(())
+    })
+}
+
+/// As podkeep_runtime_from_command, of a program that is known to call podkeep_child_run with an exported runtime of this
+/// name: ready and failure are its runtime's own word from the beginning, and an end before it took its pod over is a
+/// failure (phase SPAWN), whatever its exit code. Threads, blocking, ownership and statuses as there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn podkeep_runtime_from_program(
+    name: *const c_char,
+    argv: *const *const c_char,
+    out_runtime: *mut *mut podkeep_runtime,
+) -> podkeep_status {
+    boundary(|| {
+        let out = out("out_runtime", out_runtime)?;
+        // SAFETY: the caller promises NULL or a NULL-ended array.
+        let argv = unsafe { words(argv) }?;
+        *out = register(RuntimeCell::elsewhere(required("name", name)?, Source::Program(argv))?)?;
+        Ok(())
+    })
+}
+
+/// Makes a runtime of a shared library that exports `const podkeep_runtime_spec *symbol(void)` and is linked against the
+/// same libpodkeep. For thread, process and main pods: as a process it is run by the `podkeep` program, and not loaded
+/// here; otherwise it is loaded when the first pod is made, and never unloaded. path is made absolute here; its spec's drop
+/// is not called. The runtime's name is the symbol. Any thread; does not block. *out is the caller's.
+/// OK; INVALID_ARGUMENT: no path, symbol or out; NOT_FOUND: there is no such file; INVALID_STATE: after a shutdown;
+/// RESOURCES.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn podkeep_runtime_from_library(
+    path: *const c_char,
+    symbol: *const c_char,
+    out_runtime: *mut *mut podkeep_runtime,
+) -> podkeep_status {
+    boundary(|| {
+        let out = out("out_runtime", out_runtime)?;
+        let (path, symbol) = (required("path", path)?, required("symbol", symbol)?);
+        *out = register(library::runtime(symbol, path, symbol)?)?;
+        Ok(())
+    })
+}
+
+/// Says where the `podkeep` program is, which process pods need; NULL: it is looked for again, in the variable
+/// PODKEEP_PROGRAM, beside the library (in its directory, in ../bin) and in PATH. Any thread; does not block; concerns later
+/// starts. OK; NOT_FOUND: there is no program.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn podkeep_set_program(path: *const c_char) -> podkeep_status {
+    boundary(|| process::program::set_podkeep(text("path", path)?))
+}
+
+/// Lets the children of this program's process pods run `runtime`, which they find by its name. First thing in main, before
+/// podkeep_child_run; of two of one name the later counts. It keeps nothing alive: once the runtime is freed and its pods have
+/// ended it is exported no more. Any thread; does not block. OK; INVALID_HANDLE; INVALID_STATE: after a shutdown; FORKED.
+#[unsafe(no_mangle)]
+pub extern "C" fn podkeep_export(runtime: *mut podkeep_runtime) -> podkeep_status {
+    boundary(|| process::link::export(&find(runtime)?))
 }
 
 pub(super) fn find(runtime: *const podkeep_runtime) -> Result<Arc<RuntimeCell>> {

@@ -40,12 +40,20 @@ pub(crate) fn spawn(pod: &PodRef, world: &World) -> Result<()> {
 }
 
 extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
-    // SAFETY: `spawn` handed one reference to this thread. `leave` gives it back: a local with a destructor must not
-    // stand below a callback.
-    let pod = ManuallyDrop::new(unsafe { PodRef::from_index(index.addr() as u32) });
-    pod.tid.store(linux::thread_id(), Relaxed);
     linux::refuse_cancellation();
+    // SAFETY: `spawn` handed one reference to this thread, which `occupy` takes over.
+    let pod = ManuallyDrop::new(unsafe { PodRef::from_index(index.addr() as u32) });
     linux::name_thread(pod.cell().name);
+    occupy(index.addr() as u32);
+    ptr::null_mut()
+}
+
+/// One incarnation of the pod in slot `index`, whose reference it takes over, on this thread.
+pub(crate) fn occupy(index: u32) {
+    // SAFETY: the caller handed a reference over. `leave` gives it back: a local with a destructor must not stand below a
+    // callback.
+    let pod = ManuallyDrop::new(unsafe { PodRef::from_index(index) });
+    pod.tid.store(linux::thread_id(), Relaxed);
     role::enter_pod(&pod);
     if !note_end(pod.handle()) {
         pod.advance(Event::Launch);
@@ -59,7 +67,11 @@ extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
         // A callback forked and returned in the child: nothing of the parent's runs there any more, no exit handler either.
         linux::end_forked_child();
     }
-    ptr::null_mut()
+}
+
+/// Has what `occupy` needs to notice an end from inside.
+pub(crate) fn ready_to_notice() -> Result<()> {
+    end_key().map(drop)
 }
 
 /// One incarnation. False: this is the child of a fork.
@@ -139,8 +151,10 @@ fn leave(pod: ManuallyDrop<PodRef>) {
         }
     }
     role::leave();
+    // 0: it was somebody's thread before, and is so again.
+    let is_ours = pod.cell().thread.load(Relaxed) != 0;
     let left_to_a_joiner = pod.advance(Event::Gone).is_some_and(|step| step.before.has_reaper());
-    if !left_to_a_joiner {
+    if is_ours && !left_to_a_joiner {
         // SAFETY: this thread; no joiner claimed it, and none can any more.
         unsafe { linux::detach_thread(linux::this_thread()) };
     }
@@ -149,6 +163,7 @@ fn leave(pod: ManuallyDrop<PodRef>) {
 /// The thread ended from inside (pthread_exit in a callback): no teardown, kind EXIT, code 0 (L2).
 fn died(pod: PodRef) {
     let text = "the thread was ended from inside its callback (pthread_exit or the like)";
+    let link = pod.cell().link.clone();
     let record = pod.record(pod.life().seat().phase(), Kind::Exit, 0, text);
     loop {
         wait_for_hook(&pod);
@@ -157,12 +172,17 @@ fn died(pod: PodRef) {
             break;
         }
     }
+    if let Some(link) = link {
+        // Of this process nothing is left but the library's own threads.
+        link.end(&pod);
+        linux::signal::exit_at_once(1);
+    }
     leave(ManuallyDrop::new(pod));
 }
 
 /// Waits for the end of S's kernel thread, until `until`; false: it cannot be waited for, or somebody else does.
 pub(crate) fn reap(pod: &PodRef, until: Nanos) -> bool {
-    if pod.step(Event::ReapClaim).is_none() {
+    if pod.cell().thread.load(Relaxed) == 0 || pod.step(Event::ReapClaim).is_none() {
         return false;
     }
     let thread = pod.cell().thread.load(Relaxed);

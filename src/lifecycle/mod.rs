@@ -88,6 +88,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    pub(crate) fn from_number(number: i32) -> Option<Phase> {
+        use Phase::*;
+        [Spawn, Init, Ready, Run, Cancel, Teardown].into_iter().find(|&phase| phase as i32 == number)
+    }
+
     /// The word the contract uses.
     pub fn name(self) -> &'static str {
         match self {
@@ -117,6 +122,18 @@ pub(crate) enum Seat {
 }
 
 impl Seat {
+    /// As a child shows it.
+    pub(crate) fn from_number(number: u32) -> Seat {
+        match number {
+            0 => Seat::Nowhere,
+            1 => Seat::Init,
+            2 => Seat::Run,
+            3 => Seat::Hook,
+            4 => Seat::Teardown,
+            _ => Seat::Barred,
+        }
+    }
+
     pub(crate) fn phase(self) -> Phase {
         match self {
             Seat::Nowhere => Phase::Spawn,
@@ -163,8 +180,10 @@ pub(crate) enum Event {
     Stop,
     /// The ready timeout expired.
     ReadyTimeout,
-    /// The grace is spent.
+    /// The grace is spent, and the thread is let go.
     GraceSpent,
+    /// A failure that is no step of its own: told by a child before its end, or the force that it needed.
+    Fail,
     /// After a shutdown's limit: no callback starts any more.
     Bar,
     /// The last act of S: all is given back.
@@ -230,10 +249,10 @@ pub(crate) const CANCELLED_BITS: u32 = STOP | OVER;
 pub(crate) const KICK_BIT: u32 = KICK;
 
 impl Life {
-    /// A pod that was just made.
-    pub(crate) fn new(notify: bool, has_hook: bool, kick: bool) -> Life {
+    /// A pod that was just made. `afar`: its S has to be told of a stop.
+    pub(crate) fn new(notify: bool, has_hook: bool, kick: bool, afar: bool) -> Life {
         let mut bits = State::New as u32;
-        for (wanted, bit) in [(notify, NOTIFY), (has_hook, HAS_HOOK | ATTEND), (kick, KICK | ATTEND)] {
+        for (wanted, bit) in [(notify, NOTIFY), (has_hook, HAS_HOOK | ATTEND), (kick, KICK | ATTEND), (afar, ATTEND)] {
             if wanted {
                 bits |= bit;
             }
@@ -246,14 +265,7 @@ impl Life {
     }
 
     pub(crate) fn seat(self) -> Seat {
-        match (self.0 & SEAT) >> SEAT_SHIFT {
-            0 => Seat::Nowhere,
-            1 => Seat::Init,
-            2 => Seat::Run,
-            3 => Seat::Hook,
-            4 => Seat::Teardown,
-            _ => Seat::Barred,
-        }
+        Seat::from_number((self.0 & SEAT) >> SEAT_SHIFT)
     }
 
     fn has(self, bits: u32) -> bool {
@@ -288,6 +300,9 @@ impl Life {
     }
     pub(crate) fn has_hook(self) -> bool {
         self.has(HAS_HOOK)
+    }
+    pub(crate) fn is_notify(self) -> bool {
+        self.has(NOTIFY)
     }
     /// S must wait: the hook has begun and not returned.
     pub(crate) fn hook_running(self) -> bool {
@@ -416,6 +431,7 @@ impl Life {
                 Restarting | Stopped | Failed => self,
             },
             Event::ReadyTimeout if state == Starting => self.with(STOP | FAILED).to(Stopping),
+            Event::Fail if !state.is_final() => self.with(FAILED),
             Event::GraceSpent if state == Stopping => self.with(FAILED).to(Abandoned),
             Event::Bar if !state.is_final() => self.with(BARRED),
             Event::Gone => self.with(GONE),

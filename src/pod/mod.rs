@@ -12,7 +12,10 @@ use std::time::Duration;
 use crate::cancel;
 use crate::error::{Error, Result, Status};
 use crate::failure::{Failure, Kind, Record, c_string};
-use crate::host;
+use crate::host::{
+    self,
+    process::{Process, link::Link},
+};
 use crate::keeper;
 use crate::lifecycle::{Event, Life, Phase, State};
 use crate::limit;
@@ -35,14 +38,25 @@ pub(crate) struct Settings<'a> {
     /// NEVER: no force.
     pub(crate) grace: Nanos,
     pub(crate) extend_max: Nanos,
-    /// 0: what pthread_create gives.
-    pub(crate) stack_size: usize,
-    /// 0: no kick.
-    pub(crate) kick_signal: i32,
     pub(crate) args: &'a [u8],
+    pub(crate) place: Place,
+}
+
+/// Where S is to be.
+pub(crate) enum Place {
+    Thread {
+        /// 0: what pthread_create gives.
+        stack_size: usize,
+        /// 0: no kick.
+        kick_signal: i32,
+    },
+    Process(Box<Process>),
+    /// In this process, which is the child that another keeps.
+    Child(Arc<Link>),
 }
 
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(1);
 pub(crate) const DEFAULT_EXTEND_MAX: Duration = Duration::from_secs(60);
 
 /// The cold part of a pod; the hot part is its [`table::Slot`].
@@ -56,6 +70,12 @@ pub(crate) struct PodCell {
     /// As asked for; 0: the default. For sentences.
     pub(crate) stack_size: usize,
     pub(crate) kick_signal: i32,
+    /// Ready is the pod's own word.
+    pub(crate) notify: bool,
+    /// Of a process pod.
+    pub(crate) process: Option<Box<Process>>,
+    /// To the host, of a pod that runs in its child: here.
+    pub(crate) link: Option<Arc<Link>>,
     pub(crate) args: Args,
     /// What `init` gave: for the hook, which runs on another thread.
     pub(crate) state: AtomicPtr<c_void>,
@@ -79,6 +99,8 @@ pub(crate) struct Cold {
     pub(crate) status: Option<Box<str>>,
     pub(crate) fd: Option<OwnedFd>,
     pub(crate) extended: Nanos,
+    /// The end of a child's stderr, once it has ended.
+    pub(crate) stderr: Option<Arc<CStr>>,
     /// Where in `failures` the hook's own word stands: the last one counts.
     hook_said: Option<usize>,
 }
@@ -88,6 +110,7 @@ pub(crate) struct Stored {
     pub(crate) kind: Kind,
     pub(crate) code: i32,
     pub(crate) message: CString,
+    pub(crate) data: Arc<[u8]>,
 }
 
 impl Cold {
@@ -103,6 +126,16 @@ impl Cold {
                 self.hook_said = Some(failures.len());
                 failures.push(record);
             }
+        }
+    }
+    /// The failures so far.
+    pub(crate) fn records(&self) -> Arc<Vec<Record>> {
+        self.failures.clone().unwrap_or_default()
+    }
+    /// What a child wrote goes with each of its failures.
+    pub(crate) fn attach_stderr(&mut self) {
+        if let Some(failures) = &mut self.failures {
+            Arc::make_mut(failures).iter_mut().for_each(|record| record.stderr = self.stderr.clone());
         }
     }
     pub(crate) fn failure(&self) -> Option<Failure> {
@@ -171,7 +204,7 @@ pub(crate) fn try_box<T>(value: T, what: &str) -> Result<Box<T>> {
 }
 
 /// Makes a pod: NEW.
-pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: &Settings<'_>) -> Result<PodRef> {
+pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result<PodRef> {
     let world = World::get()?;
     world.check_open()?;
     let name = match settings.name {
@@ -181,23 +214,18 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: &Settings<'_>) -> Resul
             world.intern(name)?
         }
     };
-    let attr = if settings.stack_size == 0 && settings.kick_signal == 0 {
-        None
-    } else {
-        let made = ThreadAttr::new(settings.stack_size, settings.kick_signal);
-        Some(made.map_err(|e| match e {
-            libc::EINVAL => Error::argument(format!(
-                "options.stack_size is {}: a thread needs at least {} bytes",
-                settings.stack_size,
-                libc::PTHREAD_STACK_MIN
-            )),
-            e => Error::resources(format!(
-                "no thread with {} bytes of stack: {}",
-                settings.stack_size,
-                linux::describe(e)
-            )),
-        })?)
+    let (stack_size, kick_signal, process, link) = match settings.place {
+        Place::Thread { stack_size, kick_signal } => (stack_size, kick_signal, None, None),
+        Place::Process(process) => (0, 0, Some(process), None),
+        Place::Child(link) => (0, 0, None, Some(link)),
     };
+    let attr = match stack_size == 0 && kick_signal == 0 {
+        true => None,
+        false => Some(thread_attr(stack_size, kick_signal)?),
+    };
+    if process.is_none() {
+        runtime.recipe.load()?;
+    }
     // A cancel in a signal handler needs the keeper to tell of it, but a pod can be made without; start insists.
     let _ = keeper::ensure(world);
     let cell = PodCell {
@@ -206,8 +234,11 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: &Settings<'_>) -> Resul
         ready_timeout: settings.ready_timeout,
         extend_max: settings.extend_max,
         attr,
-        stack_size: settings.stack_size,
-        kick_signal: settings.kick_signal,
+        stack_size,
+        kick_signal,
+        notify: settings.notify,
+        process,
+        link,
         args: Args::copy(settings.args)?,
         state: AtomicPtr::default(),
         thread: AtomicU64::new(0),
@@ -218,8 +249,10 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: &Settings<'_>) -> Resul
         settled: AtomicBool::new(false),
         cold: Mutex::default(),
     };
-    let has_hook = runtime.recipe.has_hook();
-    let life = Life::new(settings.notify, has_hook, settings.kick_signal != 0);
+    let afar = cell.process.is_some();
+    // A child's hook is called there.
+    let has_hook = !afar && runtime.recipe.has_hook();
+    let life = Life::new(settings.notify, has_hook, kick_signal != 0, afar);
     if !runtime.retain() {
         return Err(Error::new(Status::InvalidHandle, "the runtime was freed"));
     }
@@ -240,6 +273,16 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: &Settings<'_>) -> Resul
         return Err(error);
     }
     Ok(pod)
+}
+
+fn thread_attr(stack_size: usize, kick_signal: i32) -> Result<ThreadAttr> {
+    ThreadAttr::new(stack_size, kick_signal).map_err(|e| match e {
+        libc::EINVAL => Error::argument(format!(
+            "options.stack_size is {stack_size}: a thread needs at least {} bytes",
+            libc::PTHREAD_STACK_MIN
+        )),
+        e => Error::resources(format!("no thread with {stack_size} bytes of stack: {}", linux::describe(e))),
+    })
 }
 
 /// Ends the handle: a running pod is cancelled and let go. False: it was dead already.
@@ -292,8 +335,28 @@ impl PodRef {
         Some(step)
     }
 
+    /// Does `event` with what a child tells of it: whoever sees the step finds the records. They are kept, too, when the
+    /// event changes nothing.
+    pub(crate) fn advance_told(&self, event: Event, records: Vec<Record>) {
+        let step = {
+            let mut cold = lock(&self.cell().cold);
+            let step = self.step(event);
+            records.into_iter().for_each(|record| cold.push(record));
+            step
+        };
+        if let Some(step) = step {
+            self.announce(step);
+        }
+    }
+
     pub(crate) fn announce(&self, step: Step) {
+        if let Some(link) = &self.cell().link {
+            link.tell(self, step);
+        }
         cancel::alert(self, step, false);
+        if host::main::is_main(self) {
+            host::main::tend(self);
+        }
         if step.before.state() != step.after.state() {
             self.publish();
         }
@@ -317,6 +380,29 @@ impl PodRef {
             kind,
             code,
             message: c_string(message),
+            data: Arc::default(),
+            stderr: None,
+        }
+    }
+
+    /// With the end of the child's stderr.
+    pub(crate) fn with_stderr(&self, record: Record) -> Record {
+        Record { stderr: lock(&self.cell().cold).stderr.clone(), ..record }
+    }
+
+    /// Where S is.
+    pub(crate) fn phase(&self) -> Phase {
+        match self.cell().process.as_ref().and_then(|process| process.child()) {
+            Some(child) => child.phase(),
+            None => self.life().seat().phase(),
+        }
+    }
+
+    /// When S last said that it lives; 0: never.
+    pub(crate) fn last_heartbeat(&self) -> Nanos {
+        match self.cell().process.as_ref().and_then(|process| process.child()) {
+            Some(child) => child.heartbeat_at(),
+            None => self.heartbeat_at.load(Relaxed),
         }
     }
 
@@ -333,7 +419,7 @@ impl PodRef {
             _ => "run_forever",
         };
         Some(match stored {
-            Some(stored) => Record { message: stored.message, ..self.record(phase, stored.kind, code, "") },
+            Some(Stored { kind, message, data, .. }) => Record { message, data, ..self.record(phase, kind, code, "") },
             None => self.record(phase, Kind::Returned, code, &format!("{callback} returned {code}")),
         })
     }
@@ -366,29 +452,60 @@ impl PodRef {
 
     pub(crate) fn start(&self) -> Result<()> {
         let world = World::get()?;
-        if self.step(Event::Claim).is_none() {
-            let state = self.life().state();
-            let why = if state == State::New { "being started by another thread" } else { state.name() };
-            return Err(Error::state(format!("pod {:?} is {why}: a pod starts once; make a new one", self.name())));
-        }
+        self.claim()?;
         let launched = self.launch(world);
-        if launched.is_err() && self.step(Event::Unclaim).is_none() {
-            // Cancelled meanwhile: STOPPED, and no S will say so.
-            self.step(Event::Gone);
-            self.settle();
+        if launched.is_err() {
+            self.unclaim();
         }
         launched
     }
 
+    /// Takes the right to start it.
+    pub(crate) fn claim(&self) -> Result<()> {
+        if self.step(Event::Claim).is_some() {
+            return Ok(());
+        }
+        let state = self.life().state();
+        let why = if state == State::New { "being started by another thread" } else { state.name() };
+        Err(Error::state(format!("pod {:?} is {why}: a pod starts once; make a new one", self.name())))
+    }
+
+    /// Gives it back: what the start needs could not be had.
+    pub(crate) fn unclaim(&self) {
+        if self.step(Event::Unclaim).is_none() {
+            // Cancelled meanwhile: STOPPED, and no S will say so.
+            self.step(Event::Gone);
+            self.settle();
+        }
+    }
+
+    pub(crate) fn set_ready_limit(&self) {
+        if self.cell().ready_timeout != 0 {
+            self.ready_limit.store(limit::after(self.cell().ready_timeout), Relaxed);
+        }
+    }
+
+    /// Has the keeper look at the ready timeout, once the pod is STARTING.
+    pub(crate) fn watch_ready_limit(&self) {
+        if self.cell().ready_timeout != 0
+            && let Some(region) = table::region()
+        {
+            region.bell.mark(self.index());
+            region.bell.ring(self.ready_limit.load(Relaxed));
+        }
+    }
+
     fn launch(&self, world: &'static World) -> Result<()> {
         keeper::ensure(world)?;
-        let cell = self.cell();
+        self.set_ready_limit();
+        if self.cell().process.is_some() {
+            host::process::spawn(self, world)?;
+            self.watch_ready_limit();
+            return Ok(());
+        }
         let hooked = self.life().has_hook();
         if hooked {
             world.crew.reserve(world)?;
-        }
-        if cell.ready_timeout != 0 {
-            self.ready_limit.store(limit::after(cell.ready_timeout), Relaxed);
         }
         if let Err(error) = self.prepare_kick().and_then(|()| host::thread::spawn(self, world)) {
             if hooked {
@@ -398,12 +515,7 @@ impl PodRef {
         }
         // S may have been faster.
         self.advance(Event::Launch);
-        if cell.ready_timeout != 0
-            && let Some(region) = table::region()
-        {
-            region.bell.mark(self.index());
-            region.bell.ring(self.ready_limit.load(Relaxed));
-        }
+        self.watch_ready_limit();
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DEFAULT_EXTEND_MAX, DEFAULT_GRACE, Settings, free, make};
+use super::{DEFAULT_EXTEND_MAX, DEFAULT_GRACE, Place, Settings, free, make};
 use crate::error::{Error, Result};
 use crate::failure::{Failure, c_string};
 use crate::lifecycle::{Event, State};
@@ -76,15 +76,14 @@ impl Pod {
         }
         let pod = make(
             runtime.cell(),
-            &Settings {
+            Settings {
                 name: name.as_deref(),
                 notify: options.ready == Ready::Notify,
                 ready_timeout: options.ready_timeout.map_or(0, |d| span(d).max(1)),
                 grace: options.grace.map_or(NEVER, span),
                 extend_max: span(options.extend_max),
-                stack_size: options.stack_size,
-                kick_signal,
                 args: &options.args,
+                place: Place::Thread { stack_size: options.stack_size, kick_signal },
             },
         )?;
         Ok(Pod { pod })

@@ -8,6 +8,10 @@ use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+pub(crate) mod poll;
+pub(crate) mod process;
+pub(crate) mod signal;
+
 /// A moment of the monotonic clock, in nanoseconds.
 pub(crate) type Nanos = u64;
 /// The moment that never comes.
@@ -146,9 +150,14 @@ pub(crate) fn event_fd() -> Result<OwnedFd, c_int> {
 
 /// Makes the event descriptor readable.
 pub(crate) fn signal_fd(fd: &OwnedFd) {
+    signal_number(fd.as_raw_fd());
+}
+
+/// The same by its number. Async-signal-safe; may change errno.
+pub(crate) fn signal_number(fd: c_int) {
     let one = 1u64;
     // SAFETY: eight readable bytes; a full counter (EAGAIN) is readable already.
-    unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
+    unsafe { libc::write(fd, (&raw const one).cast(), 8) };
 }
 
 /// Makes the event descriptor unreadable again.
@@ -377,9 +386,10 @@ pub(crate) fn can_kick_with(signal: c_int) -> bool {
     (1..=libc::SIGRTMAX()).contains(&signal) && !unusable.contains(&signal)
 }
 
-/// The system call and the wait channel a thread of this process is in, as a part of a sentence (L14).
-pub(crate) fn whereabouts(tid: i32) -> String {
-    let read = |what: &str| std::fs::read_to_string(format!("/proc/self/task/{tid}/{what}")).unwrap_or_default();
+/// The system call and the wait channel of the thread or process whose directory of `/proc` is `place`, as a part of a
+/// sentence (L14).
+pub(crate) fn whereabouts(place: &str) -> String {
+    let read = |what: &str| std::fs::read_to_string(format!("{place}/{what}")).unwrap_or_default();
     let call = read("syscall");
     let call = match call.split_whitespace().next() {
         None => "its system call cannot be read".to_owned(),

@@ -1,0 +1,426 @@
+//! One child, as its host sees it: what it says, how it is stopped, what its end means.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::*};
+
+use super::block::{Errand as Brief, View};
+use super::frame::{Frame, Reader};
+use super::io::{Errand, Next, What};
+use super::notify::{self, Word};
+use super::port;
+use super::stderr::{Look, Stderr};
+use crate::failure::{Kind, Record};
+use crate::lifecycle::{Event, Phase, Seat, State};
+use crate::linux::process::{self, Ended, read_some, send_some, signal_name};
+use crate::linux::{self, NEVER, Nanos};
+use crate::table::PodRef;
+use crate::world::lock;
+
+/// How long a child that closed its channel may live on before it counts as lost.
+pub(crate) const MUTE_TIME: Nanos = 1_000_000_000;
+/// When to look again at what takes or shows nothing yet.
+const STDERR_TIME: Nanos = 10_000_000;
+const PORT_TIME: Nanos = 20_000_000;
+
+pub(crate) struct Child {
+    pub(super) pod: PodRef,
+    pub(super) brief: Brief,
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) channel: OwnedFd,
+    pub(super) view: View,
+    pub(super) stderr_pipe: OwnedFd,
+    pub(super) stderr: Mutex<Stderr>,
+    pub(super) notify: Option<notify::Socket>,
+    pub(super) said: Mutex<Said>,
+    /// The stop was passed on.
+    pub(super) stopped: AtomicBool,
+}
+
+/// What the child has said so far, and what was done to it.
+#[derive(Default)]
+pub(crate) struct Said {
+    reader: Reader,
+    claimed: bool,
+    /// Failures whose step has not come yet.
+    records: Vec<Record>,
+    /// The library's word for the end: whether it failed.
+    end: Option<bool>,
+    /// Another process of the child's stands for it.
+    main_pid: Option<i32>,
+    /// It broke the rules of the channel, and is killed for it.
+    lost: bool,
+    /// Its grace was spent: it was made to end.
+    forced: bool,
+    /// Sent to stop a command.
+    signal: Option<i32>,
+    /// Its number may be another's by now.
+    reaped: bool,
+}
+
+impl Child {
+    pub(super) fn descriptors(&self) -> Vec<(What, BorrowedFd<'_>)> {
+        let own = [(What::Process, &self.pidfd), (What::Channel, &self.channel), (What::Stderr, &self.stderr_pipe)];
+        let mut all: Vec<_> = own.into_iter().map(|(what, fd)| (what, fd.as_fd())).collect();
+        all.extend(self.notify.as_ref().map(|socket| (What::Notify, socket.as_fd())));
+        all
+    }
+
+    pub(super) fn stderr_pipe(&self) -> &OwnedFd {
+        &self.stderr_pipe
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(super) fn index(&self) -> u32 {
+        self.pod.index()
+    }
+
+    pub(super) fn first_errand(&self) -> Option<Errand> {
+        (self.port() != 0).then_some(Errand::Port)
+    }
+
+    fn port(&self) -> u16 {
+        self.pod.cell().process.as_ref().map_or(0, |process| process.port)
+    }
+
+    fn name(&self) -> &'static CStr {
+        self.pod.cell().name
+    }
+
+    /// Where S is, as far as its own word goes.
+    pub(crate) fn phase(&self) -> Phase {
+        let said = lock(&self.said);
+        self.phase_of(&said)
+    }
+
+    fn phase_of(&self, said: &Said) -> Phase {
+        if self.brief == Brief::Command && !said.claimed {
+            return if self.pod.life().was_running() { Phase::Run } else { Phase::Ready };
+        }
+        Seat::from_number(self.view.seat.load(Acquire)).phase()
+    }
+
+    pub(crate) fn heartbeat_at(&self) -> Nanos {
+        self.view.heartbeat.load(Relaxed)
+    }
+
+    /// Looks at a descriptor that is ready.
+    pub(super) fn look(&self, what: u64) -> Next {
+        match what {
+            what if what == What::Channel as u64 => self.read_channel(),
+            what if what == What::Stderr as u64 => self.read_stderr(),
+            what if what == What::Notify as u64 => {
+                self.read_notify();
+                Next::Nothing
+            }
+            _ => Next::Ended,
+        }
+    }
+
+    pub(super) fn do_errand(&self, errand: Errand) -> Next {
+        match errand {
+            Errand::Stderr => self.read_stderr(),
+            Errand::Port => {
+                // Starter and thread meet in the lock: the state is told before this looks at it.
+                drop(lock(&self.said));
+                if self.pod.life().state() != State::Starting {
+                    return Next::Nothing;
+                }
+                if port::listens(self.port(), self.pid) {
+                    self.pod.advance(Event::Ready);
+                    return Next::Nothing;
+                }
+                Next::Later(linux::now() + PORT_TIME, Errand::Port)
+            }
+            Errand::Mute => {
+                let mut said = lock(&self.said);
+                if said.claimed && said.end.is_none() && !said.reaped {
+                    self.lose(&mut said, "it closed its channel and lives on");
+                }
+                Next::Nothing
+            }
+        }
+    }
+
+    fn read_stderr(&self) -> Next {
+        match lock(&self.stderr).look(&self.stderr_pipe, self.name(), false) {
+            Look::Empty | Look::More => Next::Nothing,
+            Look::Full => Next::Later(linux::now() + STDERR_TIME, Errand::Stderr),
+            Look::Closed => Next::Deaf(What::Stderr),
+        }
+    }
+
+    /// Reads a piece of what the child says; a flood keeps nobody else waiting.
+    fn read_channel(&self) -> Next {
+        let mut said = lock(&self.said);
+        match self.read_piece(&mut said) {
+            Ok(true) => Next::Nothing,
+            Ok(false) => Next::Deaf(What::Channel),
+            Err(sentence) => {
+                self.lose(&mut said, &sentence);
+                Next::Deaf(What::Channel)
+            }
+        }
+    }
+
+    /// True: there may be more; false: nobody will say anything any more.
+    fn read_piece(&self, said: &mut Said) -> Result<bool, String> {
+        if said.lost {
+            return Ok(false);
+        }
+        let mut piece = [0; 64 << 10];
+        match read_some(&self.channel, &mut piece) {
+            Ok(0) if said.reader.rest() > 0 => return Err("a message ends in the middle".to_owned()),
+            Ok(0) => return Ok(false),
+            Ok(n) => said.reader.feed(&piece[..n]),
+            Err(libc::EAGAIN | libc::EINTR) => return Ok(true),
+            Err(_) => return Ok(false),
+        }
+        while let Some(frame) = said.reader.next() {
+            self.hear(said, frame?)?;
+        }
+        Ok(true)
+    }
+
+    fn hear(&self, said: &mut Said, frame: Frame) -> Result<(), String> {
+        if !said.claimed && frame != Frame::Claimed {
+            return Err("it speaks before it has claimed its pod".to_owned());
+        }
+        if said.end.is_some() {
+            return Err("it speaks after its end".to_owned());
+        }
+        let pod = &self.pod;
+        match frame {
+            Frame::Claimed if said.claimed => return Err("it claims its pod twice".to_owned()),
+            Frame::Claimed => {
+                said.claimed = true;
+                pod.advance(Event::EnterInit);
+            }
+            Frame::InitOk => {
+                pod.advance(Event::InitOk);
+            }
+            Frame::Ready => {
+                pod.advance(Event::Ready);
+            }
+            Frame::Record(told) => {
+                if said.records.len() >= 64 {
+                    return Err("it tells of failures without end".to_owned());
+                }
+                let record = pod.record(told.phase, told.kind, told.code, "");
+                said.records.push(Record { message: told.message, data: told.data.into(), ..record });
+            }
+            Frame::RunReturned { failed } => {
+                pod.advance_told(Event::RunReturned { failed }, std::mem::take(&mut said.records));
+            }
+            Frame::Status(text) => pod.set_status(&text),
+            Frame::Extend(span) => pod.extend_limit(span),
+            Frame::End { failed } => {
+                said.end = Some(failed);
+                let records = std::mem::take(&mut said.records);
+                if failed {
+                    pod.advance_told(Event::Fail, records);
+                }
+            }
+            Frame::Cancel(_) => return Err("it says what only a host says".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// It broke the rules: its pod is lost, and it is killed.
+    fn lose(&self, said: &mut Said, sentence: &str) {
+        said.lost = true;
+        let text = format!("the child's channel cannot be trusted: {sentence}; the child was killed");
+        let record = self.pod.record(self.phase_of(said), Kind::Lost, 0, &text);
+        self.pod.advance_told(Event::Fail, vec![record]);
+        self.signal_group(said, libc::SIGKILL);
+    }
+
+    fn read_notify(&self) {
+        let mut said = lock(&self.said);
+        let Some(socket) = &self.notify else { return };
+        // A flood keeps nobody else waiting: what is left is read when the thread comes by again.
+        for datagram in (0..64).map_while(|_| socket.receive()) {
+            if said.reaped || !notify::is_own(datagram.sender, self.pid) {
+                let text = format!("a word from process {} was not heeded: it is not the pod's", datagram.sender);
+                crate::log::warn(self.name(), &text);
+                continue;
+            }
+            for word in &datagram.words {
+                match word {
+                    Word::Ready => drop(self.pod.advance(Event::Ready)),
+                    Word::Stopping => drop(self.pod.advance(Event::RunReturned { failed: false })),
+                    Word::Status(text) => self.pod.set_status(text),
+                    Word::Watchdog => self.view.heartbeat.store(linux::now(), Relaxed),
+                    Word::ExtendMicros(micros) => self.pod.extend_limit(micros.saturating_mul(1000)),
+                    Word::MainPid(pid) if notify::is_own(*pid, self.pid) => said.main_pid = Some(*pid),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Its grace was spent already.
+    pub(super) fn was_asked_to_end(&self) -> bool {
+        lock(&self.said).forced
+    }
+
+    /// Passes a stop on, once: a word to a program that knows podkeep, a signal to any other.
+    pub(crate) fn stop(&self) {
+        if self.stopped.swap(true, SeqCst) {
+            return;
+        }
+        let mut said = lock(&self.said);
+        if said.reaped {
+            return;
+        }
+        if self.brief == Brief::Command && !said.claimed {
+            let signal = self.pod.cell().process.as_ref().map_or(libc::SIGTERM, |process| process.stop_signal);
+            said.signal = Some(signal);
+            match said.main_pid {
+                Some(pid) => process::signal_pid(pid, signal),
+                None => process::signal_process(&self.pidfd, signal),
+            }
+            process::signal_process(&self.pidfd, libc::SIGCONT);
+            return;
+        }
+        let left = match self.pod.stop_deadline(linux::now()) {
+            NEVER => NEVER,
+            at => at.saturating_sub(linux::now()),
+        };
+        let mut bytes = Vec::new();
+        Frame::Cancel(left).write(&mut bytes);
+        // A child that reads nothing any more is made to end when its grace is spent.
+        let _ = send_some(&self.channel, &bytes, false);
+    }
+
+    /// The grace is spent: the polite signal to all of the group, and on to hear it, whoever was stopped.
+    pub(crate) fn ask_to_end(&self) {
+        let mut said = lock(&self.said);
+        said.forced = true;
+        self.signal_group(&said, libc::SIGTERM);
+        self.signal_group(&said, libc::SIGCONT);
+    }
+
+    pub(crate) fn kill(&self) {
+        let mut said = lock(&self.said);
+        said.forced = true;
+        self.signal_group(&said, libc::SIGKILL);
+    }
+
+    fn signal_group(&self, said: &Said, signal: i32) {
+        if !said.reaped {
+            process::signal_group(self.pid, signal);
+        }
+    }
+
+    /// The child has ended: hears what it said before, and ends what is left of its group.
+    pub(super) fn last_words(&self) {
+        let mut said = lock(&self.said);
+        while !said.lost {
+            let held = said.reader.rest();
+            match self.read_piece(&mut said) {
+                Ok(true) if said.reader.rest() != held || self.has_more() => {}
+                Ok(_) => break,
+                Err(sentence) => self.lose(&mut said, &sentence),
+            }
+        }
+        drop(said);
+        self.read_notify();
+        process::signal_group(self.pid, libc::SIGKILL);
+        let end = lock(&self.stderr).finish(&self.stderr_pipe, self.name());
+        lock(&self.pod.cell().cold).stderr = end.map(Into::into);
+    }
+
+    fn has_more(&self) -> bool {
+        linux::poll::has_bytes(&self.channel)
+    }
+
+    pub(super) fn reap(&self) -> Ended {
+        let mut said = lock(&self.said);
+        said.reaped = true;
+        process::reap(&self.pidfd)
+    }
+
+    /// What the end means: `None`, no failure beyond those that are known.
+    fn judge(&self, said: &Said, ended: Ended) -> Option<Record> {
+        let asked = self.pod.life().stop_asked();
+        let stop = said.signal.filter(|_| asked);
+        if said.lost {
+            return None;
+        }
+        let phase = self.phase_of(said);
+        if let Some(failed) = said.end {
+            // The library's word was given; what came after it is told when it contradicts.
+            return match ended {
+                Ended::Exited(0) | Ended::Unknown => None,
+                _ if said.forced || failed && matches!(ended, Ended::Exited(_)) => None,
+                _ => Some(self.record(Phase::Teardown, ended, "after its teardown it ")),
+            };
+        }
+        let stopped_by = |signal| match ended {
+            Ended::Exited(code) => code == 128 + signal,
+            Ended::Killed { signal: by, .. } => by == signal,
+            Ended::Unknown => false,
+        };
+        if stop.is_some_and(stopped_by) {
+            return None;
+        }
+        let command = self.brief == Brief::Command && !said.claimed;
+        if command && ended == Ended::Exited(0) {
+            return None;
+        }
+        // It was made to end, and the failure that tells so is known.
+        let by_force = |signal| signal == libc::SIGTERM || signal == libc::SIGKILL;
+        if said.forced && matches!(ended, Ended::Killed { signal, .. } if by_force(signal)) {
+            return None;
+        }
+        Some(self.record(phase, ended, if command || said.claimed { "it " } else { "before it claimed its pod it " }))
+    }
+
+    fn record(&self, phase: Phase, ended: Ended, before: &str) -> Record {
+        let (kind, code, text) = match ended {
+            Ended::Exited(code) => (Kind::Exit, code, format!("exited with code {code}")),
+            Ended::Killed { signal, core } => {
+                let core = if core { ", core dumped" } else { "" };
+                (Kind::Signal, signal, format!("was killed by signal {signal} ({}){core}", signal_name(signal)))
+            }
+            Ended::Unknown => {
+                let why = "SIGCHLD is ignored, or somebody in this process waits for every child";
+                (Kind::Lost, 0, format!("ended, its status unknown: {why}"))
+            }
+        };
+        let stderr = lock(&self.pod.cell().cold).stderr.clone();
+        let stderr = match &stderr {
+            Some(end) => format!("; the end of its stderr:\n{}", end.to_string_lossy().trim_end()),
+            None => String::new(),
+        };
+        self.pod.record(phase, kind, code, &format!("process {}: {before}{text}{stderr}", self.pid))
+    }
+
+    /// Shows the end. The last that is done for this child.
+    pub(super) fn tell_end(&self, ended: Ended) {
+        let record = {
+            let mut said = lock(&self.said);
+            let rest = std::mem::take(&mut said.records);
+            if !rest.is_empty() {
+                self.pod.advance_told(Event::Fail, rest);
+            }
+            self.judge(&said, ended)
+        };
+        let pod = &self.pod;
+        lock(&pod.cell().cold).attach_stderr();
+        let failed = record.is_some();
+        if let Some(process) = &pod.cell().process {
+            *lock(&process.live) = None;
+        }
+        pod.tid.store(0, Relaxed);
+        let records = record.into_iter().map(|record| pod.with_stderr(record)).collect();
+        pod.advance_told(Event::End { failed }, records);
+        super::finish(pod);
+    }
+}

@@ -1,0 +1,84 @@
+//! The guardian: a small process that outlives the host by a moment, and ends what is left of its children.
+//!
+//! Whatever ends the host, SIGKILL included, the guardian sees it on a descriptor of the host's own process and kills
+//! every group that stands in a table which both map. A child writes its group there itself, before its program runs and
+//! before it looks whether the host is still there, so none is missed. The guardian is no child of the host, holds nothing of it but
+//! the two descriptors, and ends with it. `docs/decisions/0012-children.md` tells why not PDEATHSIG, a pipe or a cgroup.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering::*};
+
+use super::program::{self, Vector};
+use crate::error::{Error, Result};
+use crate::linux::process::{self, NotSpawned};
+use crate::linux::{self, describe};
+use crate::table::SLOTS;
+
+/// The groups of a process's children, and who watches over them.
+pub(crate) struct Guardian {
+    /// For a guardian to come.
+    memory: OwnedFd,
+    host: OwnedFd,
+    /// A process group for each pod's slot; 0: none.
+    groups: &'static [AtomicU32],
+    /// Readable when the present one has ended; `None`: none is needed.
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
+impl Guardian {
+    /// Starts one for this process.
+    pub(crate) fn new() -> Result<Guardian> {
+        let refused = |error| Error::resources(format!("no memory for the table of children: {}", describe(error)));
+        let length = SLOTS * size_of::<AtomicU32>();
+        let memory = process::shared_memory(c"podkeep-children", &[], length).map_err(refused)?;
+        let base = process::map_shared(memory.as_raw_fd(), length).map_err(refused)?;
+        // SAFETY: mapped with this length, zeroed, never unmapped.
+        let groups = unsafe { std::slice::from_raw_parts(base.cast_const().cast::<AtomicU32>(), SLOTS) };
+        let host = process::own_pidfd().and_then(process::spare).map_err(refused)?;
+        let mut guardian = Guardian { memory, host, groups, pidfd: None };
+        guardian.restart()?;
+        Ok(guardian)
+    }
+
+    /// Where the child of the pod in slot `index` notes its group.
+    pub(crate) fn place(&self, index: u32) -> &'static AtomicU32 {
+        &self.groups[index as usize]
+    }
+
+    /// Nothing is left of that child: its number may become another's.
+    pub(crate) fn forget(&self, index: u32) {
+        self.place(index).store(0, SeqCst);
+    }
+
+    /// Starts another one, the first included.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.pidfd = None;
+        // The kernel itself ends all processes of a namespace with its first.
+        if process::own_pid() == 1 {
+            return Ok(());
+        }
+        let program = program::podkeep()?;
+        let refused = |error| Error::resources(format!("no guardian for process pods: {}", describe(error)));
+        let null = process::null_device().map_err(refused)?;
+        let words = [c"podkeep", c"__guard", c"3", c"4"].map(CString::from);
+        let argv = Vector::new(words.to_vec());
+        let envp = Vector::new(Vec::new());
+        let [null, host, memory] = [&null, &self.host, &self.memory].map(|fd| fd.as_raw_fd());
+        let pid = process::spawn_apart(&program, argv.pointers(), envp.pointers(), &[null, null, null, host, memory])
+            .map_err(|error| match error {
+            NotSpawned::Resources(error) | NotSpawned::Cwd(error) => refused(error),
+            NotSpawned::Exec(error) => Error::resources(format!(
+                "no guardian for process pods: {} cannot be run: {}",
+                program.to_string_lossy(),
+                describe(error)
+            )),
+        })?;
+        // Gone already is as good as gone soon: whoever watches starts another.
+        self.pidfd = process::pidfd_of(pid).ok();
+        Ok(())
+    }
+}
+
+/// How long to wait before a guardian that does not stay is started again.
+pub(crate) const RETRY: linux::Nanos = 1_000_000_000;

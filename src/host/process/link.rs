@@ -1,0 +1,311 @@
+//! The child's own side: it claims its pod, runs it here, and tells the host of each step.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, c_void};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, Mutex, Weak};
+
+use super::block::{Block, Errand, Mapped, NotOurs};
+use super::frame::{Frame, Reader, Told};
+use super::program::MARKER;
+use crate::error::{Error, Result, Status};
+use crate::failure::{Kind, Record};
+use crate::lifecycle::{Event, Phase, Seat, State};
+use crate::linux::process::{self, read_some, send_some};
+use crate::linux::{self, NEVER, poll};
+use crate::pod::{self, Settings};
+use crate::runtime::RuntimeCell;
+use crate::table::{PodRef, Step};
+use crate::world::{World, lock};
+
+/// `podkeep_child_run` was called in this program: it can be started anew.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// The runtimes a child of this program can run. An export keeps none of them alive.
+pub(crate) type Exports = HashMap<&'static CStr, Weak<RuntimeCell>>;
+
+/// Lets process pods of this program run `runtime`, by its name.
+pub(crate) fn export(runtime: &Arc<RuntimeCell>) -> Result<()> {
+    let world = World::get()?;
+    world.check_open()?;
+    lock(&world.exports).insert(runtime.name, Arc::downgrade(runtime));
+    Ok(())
+}
+
+fn exported(world: &World, name: &CStr) -> Option<Arc<RuntimeCell>> {
+    lock(&world.exports).get(name)?.upgrade().filter(|runtime| runtime.is_in_use())
+}
+
+/// Refuses to start a pod that its child could not run, or that would start the program anew without end.
+pub(super) fn check_exported(runtime: &Arc<RuntimeCell>, pod: &str) -> Result<()> {
+    let name = runtime.name.to_string_lossy();
+    if std::env::var_os(MARKER).is_some() {
+        return Err(Error::state(format!(
+            "pod {pod:?}: this process is itself a pod's child and has not claimed its pod; call podkeep_child_run first thing in main"
+        )));
+    }
+    if !ASKED.load(SeqCst) {
+        return Err(Error::state(format!(
+            "pod {pod:?}: its child would be this program started anew, which never called podkeep_child_run; call it first thing in main"
+        )));
+    }
+    match exported(World::get()?, runtime.name) {
+        Some(found) if Arc::ptr_eq(&found, runtime) => Ok(()),
+        Some(_) => Err(Error::state(format!("pod {pod:?}: another runtime was exported as {name:?} after this one"))),
+        None => {
+            Err(Error::state(format!("pod {pod:?}: its runtime {name:?} was not exported; call podkeep_export first")))
+        }
+    }
+}
+
+/// One end of the channel to the host.
+pub(crate) struct Link {
+    socket: OwnedFd,
+    bell: OwnedFd,
+    block: &'static Block,
+    outbox: Mutex<Outbox>,
+    /// Set once it is made.
+    pod: Mutex<Option<PodRef>>,
+}
+
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    /// The newest one, told when the way is free.
+    status: Option<String>,
+    /// So many records of the chain were told.
+    told: usize,
+    ended: bool,
+}
+
+impl Link {
+    fn send(&self, frame: &Frame) {
+        let mut outbox = lock(&self.outbox);
+        if !outbox.ended {
+            frame.write(&mut outbox.bytes);
+            self.flush(&mut outbox, false);
+        }
+    }
+
+    /// Sends what the socket takes; the link's thread sends the rest. With `wait`: all, or the host is gone.
+    fn flush(&self, outbox: &mut Outbox, wait: bool) {
+        loop {
+            if outbox.bytes.is_empty() {
+                match outbox.status.take() {
+                    Some(text) => Frame::Status(text).write(&mut outbox.bytes),
+                    None => return,
+                }
+            }
+            match send_some(&self.socket, &outbox.bytes, wait) {
+                Ok(n) => drop(outbox.bytes.drain(..n)),
+                Err(libc::EINTR) => {}
+                Err(libc::EAGAIN) => return linux::signal_fd(&self.bell),
+                Err(_) => return outbox.bytes.clear(), // the host is gone, and its guardian comes
+            }
+        }
+    }
+
+    /// Tells of a step of S's.
+    pub(crate) fn tell(&self, pod: &PodRef, step: Step) {
+        let (before, after) = (step.before, step.after);
+        if before.seat() != after.seat() {
+            self.block.seat.store(after.seat() as u32, Release);
+        }
+        let entered = |seat: Seat| before.seat() != seat && after.seat() == seat;
+        if before.seat() == Seat::Init && after.seat() != Seat::Init && !after.state().is_final() {
+            self.send(&Frame::InitOk);
+        }
+        if step.entered(State::Running) && after.is_notify() {
+            self.send(&Frame::Ready);
+        }
+        if before.seat() == Seat::Run && (entered(Seat::Hook) || entered(Seat::Teardown) || entered(Seat::Barred)) {
+            self.tell_records(pod);
+            self.send(&Frame::RunReturned { failed: after.failed() });
+        }
+    }
+
+    fn tell_records(&self, pod: &PodRef) {
+        let records = lock(&pod.cell().cold).records();
+        let mut outbox = lock(&self.outbox);
+        if outbox.ended {
+            return;
+        }
+        let new = records.get(outbox.told..).unwrap_or_default();
+        for record in new {
+            let Record { phase, kind, code, ref message, ref data, .. } = *record;
+            let told = Told { phase, kind, code, message: message.clone(), data: data.to_vec() };
+            Frame::Record(told).write(&mut outbox.bytes);
+        }
+        outbox.told += new.len();
+        self.flush(&mut outbox, false);
+    }
+
+    pub(crate) fn tell_status(&self, text: &str) {
+        let mut outbox = lock(&self.outbox);
+        if !outbox.ended {
+            outbox.status = Some(text.to_owned());
+            self.flush(&mut outbox, false);
+        }
+    }
+
+    pub(crate) fn tell_extend(&self, span: linux::Nanos) {
+        self.send(&Frame::Extend(span));
+    }
+
+    pub(crate) fn heartbeat(&self, now: linux::Nanos) {
+        self.block.heartbeat.store(now, Relaxed);
+    }
+
+    /// The library's word for the end; waits until the host has it, or is gone.
+    pub(crate) fn end(&self, pod: &PodRef) {
+        self.tell_records(pod);
+        let mut outbox = lock(&self.outbox);
+        if !outbox.ended {
+            outbox.ended = true;
+            Frame::End { failed: pod.life().failed() }.write(&mut outbox.bytes);
+            self.flush(&mut outbox, true);
+        }
+    }
+}
+
+/// A pod that this process was started for, claimed and ready to be run here.
+pub(crate) struct Claimed {
+    pub(crate) pod: PodRef,
+    pub(crate) link: Arc<Link>,
+}
+
+/// What became of a claim.
+pub(crate) enum Claim {
+    /// This is no pod's child.
+    None,
+    Pod(Claimed),
+    /// It cannot be run: the host knows why, and `main` has to end with this code.
+    Refused(i32),
+}
+
+/// Claims the pod this process was started for. `load` makes a runtime of a library's symbol.
+pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<RuntimeCell>>) -> Result<Claim> {
+    ASKED.store(true, SeqCst);
+    let Some(marker) = std::env::var_os(MARKER) else { return Ok(Claim::None) };
+    // Removed whatever comes of it: it is for this process alone.
+    process::forget_variable(c"PODKEEP_CHILD");
+    let fds = marker.to_str().and_then(|text| text.split_once(':'));
+    let fds = fds.and_then(|(channel, block)| Some((channel.parse::<RawFd>().ok()?, block.parse::<RawFd>().ok()?)));
+    let Some((channel, block)) = fds else { return Ok(Claim::None) };
+    let mapped = match Mapped::open(block, process::own_pid()) {
+        Ok(mapped) => mapped,
+        // Inherited by a process that it was not made for.
+        Err(NotOurs::Foreign) => return Ok(Claim::None),
+        Err(NotOurs::Version(version)) => {
+            return Err(Error::new(
+                Status::Unsupported,
+                format!("the host of this pod speaks version {version} of the channel: use the same podkeep in both"),
+            ));
+        }
+    };
+    process::close_on_exec(channel);
+    process::close_on_exec(block);
+    let world = World::get()?;
+    let name = mapped.runtime();
+    let runtime = match mapped.errand() {
+        Some(Errand::Library) => load(&name, &mapped.path(), &mapped.symbol()),
+        Some(Errand::Command) => match exported(world, &name) {
+            Some(runtime) => Ok(runtime),
+            None => return Ok(Claim::None), // a program that is kept as a command only
+        },
+        Some(Errand::Exported) => exported(world, &name).ok_or_else(|| {
+            Error::new(Status::NotFound, format!("the program exports no runtime {:?}", name.to_string_lossy()))
+        }),
+        None => return Ok(Claim::None),
+    };
+    // SAFETY: the host made this descriptor for this process, which has just taken its block; nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(channel) };
+    let bell = linux::event_fd().map_err(|e| Error::resources(format!("no descriptor: {}", linux::describe(e))))?;
+    let link = Arc::new(Link { socket, bell, block: mapped.block(), outbox: Mutex::default(), pod: Mutex::default() });
+    link.send(&Frame::Claimed);
+    let made = runtime.and_then(|runtime| {
+        let pod_name = mapped.pod();
+        let settings = Settings {
+            name: Some(&pod_name),
+            notify: mapped.block().notify != 0,
+            // The host keeps all limits.
+            ready_timeout: 0,
+            grace: NEVER,
+            extend_max: mapped.block().extend_max,
+            args: mapped.args(),
+            place: pod::Place::Child(link.clone()),
+        };
+        pod::make(&runtime, settings)
+    });
+    let made = made.and_then(|pod| {
+        *lock(&link.pod) = Some(pod.clone());
+        let arg = Arc::into_raw(link.clone()).cast_mut().cast::<c_void>();
+        // SAFETY: `enter` takes the reference over.
+        if let Err(error) = unsafe { world.spawn_own(enter, arg) } {
+            // SAFETY: no thread took it.
+            drop(unsafe { Arc::from_raw(arg.cast_const().cast::<Link>()) });
+            return Err(Error::resources(format!("no thread for the channel: {}", linux::describe(error))));
+        }
+        Ok(pod)
+    });
+    match made {
+        Ok(pod) => Ok(Claim::Pod(Claimed { pod, link })),
+        Err(error) => {
+            let told = Told {
+                phase: Phase::Spawn,
+                kind: Kind::Lost,
+                code: 0,
+                message: crate::failure::c_string(&error.sentence),
+                data: Vec::new(),
+            };
+            link.send(&Frame::Record(told));
+            link.send(&Frame::End { failed: true });
+            Ok(Claim::Refused(127))
+        }
+    }
+}
+
+/// Hears what the host says, and sends what did not go at once.
+extern "C-unwind" fn enter(link: *mut c_void) -> *mut c_void {
+    // SAFETY: `claim` hands one reference to this thread.
+    let link = unsafe { Arc::from_raw(link.cast_const().cast::<Link>()) };
+    // SAFETY: this thread, which nobody joins.
+    unsafe { linux::detach_thread(linux::this_thread()) };
+    linux::refuse_cancellation();
+    linux::name_thread(c"podkeep-link");
+    let mut reader = Reader::default();
+    loop {
+        let pending = !lock(&link.outbox).bytes.is_empty();
+        poll::wait_for(&link.socket, pending, &link.bell);
+        linux::drain_fd(&link.bell);
+        link.flush(&mut lock(&link.outbox), false);
+        let mut piece = [0; 256];
+        match read_some(&link.socket, &mut piece) {
+            Ok(n) if n > 0 => reader.feed(&piece[..n]),
+            Err(libc::EAGAIN | libc::EINTR) => continue,
+            _ => {
+                // The host is gone, or has given this pod up.
+                link.stop(NEVER);
+                return ptr::null_mut();
+            }
+        }
+        while let Some(Ok(frame)) = reader.next() {
+            if let Frame::Cancel(left) = frame {
+                link.stop(left);
+            }
+        }
+    }
+}
+
+impl Link {
+    /// The host asks for the end; so much time is left.
+    fn stop(&self, left: linux::Nanos) {
+        let Some(pod) = lock(&self.pod).clone() else { return };
+        if left != NEVER {
+            pod.stop_limit.store(crate::limit::after(left), Relaxed);
+        }
+        pod.advance(Event::Stop);
+    }
+}

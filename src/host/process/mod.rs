@@ -1,0 +1,267 @@
+//! S as a child process: started, never forked from the host's image; its words, its end and its whole process group seen
+//! to. The child of a program that knows podkeep runs its runtime as `host::caller` does, and says each step over a
+//! private channel (`link` there, `child` here); any other command is stopped by a signal.
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | `program` | what is executed: found, with its arguments and environment |
+//! | `block`, `frame` | what host and child share, and what they say to each other |
+//! | `child`, `stderr`, `notify`, `port` | one child, as its host sees it |
+//! | `io` | the thread that waits for all of them |
+//! | `guardian` | who ends them when the host is ended |
+//! | `link` | the child's own side |
+
+use std::ffi::{CStr, CString};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result, Status};
+use crate::explain::explain;
+use crate::failure::Kind;
+use crate::lifecycle::{Event, Phase, State};
+use crate::linux::process::{self, NotSpawned, Plan};
+use crate::linux::{self, NEVER, Nanos, describe};
+use crate::runtime::Source;
+use crate::table::{self, PodRef};
+use crate::world::{World, lock};
+
+mod block;
+mod child;
+mod frame;
+mod guardian;
+mod io;
+pub(crate) mod link;
+mod notify;
+mod port;
+pub(crate) mod program;
+mod stderr;
+
+pub(crate) use io::{Io, adopt, look_for_orphans};
+use program::Vector;
+
+/// What a process pod has beyond any pod.
+pub(crate) struct Process {
+    pub(crate) kill_after: Nanos,
+    pub(crate) stop_signal: i32,
+    /// "KEY=VALUE", over the inherited ones.
+    pub(crate) env: Vec<CString>,
+    pub(crate) cwd: Option<CString>,
+    /// Ready is listening there; 0: it is not.
+    pub(crate) port: u16,
+    pub(crate) live: Mutex<Option<Arc<child::Child>>>,
+}
+
+impl Process {
+    pub(crate) fn child(&self) -> Option<Arc<child::Child>> {
+        lock(&self.live).clone()
+    }
+}
+
+/// Makes S, and the pod STARTING. A program that cannot be run is a failure of the pod's, not of this call.
+pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
+    let cell = pod.cell();
+    let Some(process) = &cell.process else { return Err(Error::state("not a process pod")) };
+    let brief = brief(pod)?;
+    let io = io::ensure(world)?;
+    let refused = |error| {
+        let why = describe(error);
+        Error::resources(format!("no process for pod {:?}: {why}; it is NEW still, start it again later", pod.name()))
+    };
+
+    let mut env = program::environment(&process.env);
+    env.extend(CString::new(format!("{}=3:4", program::MARKER)));
+    let source = &cell.runtime.source;
+    let notify = match source {
+        Source::Command(_) => Some(notify::Socket::new().map_err(refused)?),
+        _ => None,
+    };
+    env.extend(notify.as_ref().and_then(|socket| CString::new(format!("NOTIFY_SOCKET={}", socket.address())).ok()));
+    let (executable, argv) = match source {
+        Source::Own => (Ok(program::own_executable()), program::own_arguments()),
+        Source::Command(argv) | Source::Program(argv) => (program::search(&argv[0], &env), argv.clone()),
+        Source::Library { .. } => {
+            let library = linux::process::own_path().unwrap_or_default();
+            env.extend(CString::new([b"PODKEEP_LIBRARY=", library.as_bytes()].concat()));
+            (Ok(program::podkeep()?), vec![c"podkeep".into(), c"__child".into()])
+        }
+    };
+    let executable = match executable {
+        Ok(executable) => executable,
+        Err(none) => return not_run(pod, none.code, &none.sentence),
+    };
+
+    let (view, memory) = block::make(&brief).map_err(refused)?;
+    let (ours, theirs) = process::channel().map_err(refused)?;
+    let (stderr, write_stderr) = process::pipe().map_err(refused)?;
+    let null = process::null_device().map_err(refused)?;
+    let (argv, envp) = (Vector::new(argv), Vector::new(env));
+    let group = lock(&io.guardian).place(pod.index());
+    let spawned = process::spawn(&Plan {
+        program: &executable,
+        argv: argv.pointers(),
+        envp: envp.pointers(),
+        cwd: process.cwd.as_deref(),
+        descriptors: &[null.as_raw_fd(), -1, write_stderr.as_raw_fd(), theirs.as_raw_fd(), memory.as_raw_fd()],
+        group,
+        outcome: &view.outcome,
+    });
+    drop((null, write_stderr, theirs, memory));
+    let spawned = match spawned {
+        Ok(spawned) => spawned,
+        Err(NotSpawned::Resources(error)) => return Err(refused(error)),
+        Err(NotSpawned::Cwd(error)) => {
+            let cwd = process.cwd.as_deref().unwrap_or_default().to_string_lossy();
+            return not_run(pod, 126, &format!("the directory {cwd:?} cannot be entered: {}", describe(error)));
+        }
+        Err(NotSpawned::Exec(error)) => {
+            let code = if error == libc::ENOENT { 127 } else { 126 };
+            let name = executable.to_string_lossy();
+            return not_run(pod, code, &format!("{name:?} cannot be run: {}", describe(error)));
+        }
+    };
+
+    let child = Arc::new(child::Child {
+        pod: pod.clone(),
+        brief: brief.errand,
+        pid: spawned.pid,
+        pidfd: spawned.pidfd,
+        channel: ours,
+        view,
+        stderr_pipe: stderr,
+        stderr: Mutex::default(),
+        notify,
+        said: Mutex::default(),
+        stopped: false.into(),
+    });
+    // The thread hears nothing of this child before the state is told.
+    let said = lock(&child.said);
+    if let Err(error) = io.keep(&child) {
+        process::signal_group(child.pid, libc::SIGKILL);
+        lock(&io.guardian).forget(pod.index());
+        process::reap(&child.pidfd);
+        return Err(refused(error));
+    }
+    pod.tid.store(child.pid, Relaxed);
+    *lock(&process.live) = Some(child.clone());
+    pod.advance(Event::Launch);
+    if let Source::Command(_) = source {
+        // A command has no init that anybody could see: it runs as soon as it is there.
+        pod.advance(Event::EnterInit);
+        pod.advance(Event::InitOk);
+    }
+    drop(said);
+    if pod.life().state().is_final() {
+        child.kill(); // cancelled before it was STARTING
+    } else if pod.life().stop_asked()
+        && let Some(region) = table::region()
+    {
+        // Whoever asked found no child to pass the stop on to.
+        region.bell.mark(pod.index());
+        region.bell.ring(0);
+    }
+    Ok(())
+}
+
+fn brief(pod: &PodRef) -> Result<block::Brief<'_>> {
+    let cell = pod.cell();
+    let (errand, path, symbol) = match &cell.runtime.source {
+        Source::Own => {
+            link::check_exported(&cell.runtime, pod.name())?;
+            (block::Errand::Exported, c"", c"")
+        }
+        Source::Program(_) => (block::Errand::Exported, c"", c""),
+        Source::Command(_) => (block::Errand::Command, c"", c""),
+        Source::Library { path, symbol } => (block::Errand::Library, &**path, &**symbol),
+    };
+    Ok(block::Brief {
+        errand,
+        runtime: cell.runtime.name,
+        pod: cell.name,
+        path,
+        symbol,
+        args: cell.args.bytes(),
+        notify: cell.notify,
+        extend_max: cell.extend_max,
+        incarnation: pod.incarnation(),
+    })
+}
+
+/// There was nothing to run: the pod has failed before it had an S.
+fn not_run(pod: &PodRef, code: i32, sentence: &str) -> Result<()> {
+    pod.advance(Event::Launch);
+    let record = pod.record(Phase::Spawn, Kind::Exit, code, sentence);
+    pod.advance_failing(Event::End { failed: true }, Some(record));
+    finish(pod);
+    Ok(())
+}
+
+/// The last act for an S that is gone: what a user gave is released, on a thread where it may take its time, and then
+/// whoever joins is told.
+fn finish(pod: &PodRef) {
+    let Some(runtime) = pod.settled() else {
+        pod.advance(Event::Gone);
+        return;
+    };
+    let refused = match World::existing() {
+        Some(world) => world.crew.release(world, runtime, Some(pod.clone())).err(),
+        None => return,
+    };
+    if let Some(runtime) = refused {
+        runtime.release(); // no thread can be had
+        pod.advance(Event::Gone);
+    }
+}
+
+/// Passes a stop on to S. By the keeper.
+pub(crate) fn stop(process: &Process) {
+    if let Some(child) = process.child() {
+        child.stop();
+    }
+}
+
+/// Keeps the limit of a stop: the grace, then the time until SIGKILL (L12). When to look again.
+pub(crate) fn force(pod: &PodRef, process: &Process) -> Nanos {
+    let now = linux::now();
+    match pod.stop_deadline(now) {
+        NEVER => return NEVER,
+        at if now < at => return at,
+        _ => {}
+    }
+    let Some(child) = process.child() else { return NEVER };
+    if child.was_asked_to_end() {
+        child.kill();
+        return NEVER;
+    }
+    let message = format!("the grace is spent and the process was made to end: {}", explain(pod));
+    {
+        // `extend` takes this lock, too.
+        let mut cold = lock(&pod.cell().cold);
+        if linux::now() < pod.stop_limit.load(Relaxed) || pod.life().state() != State::Stopping {
+            return pod.stop_limit.load(Relaxed);
+        }
+        cold.push(pod.record(child.phase(), Kind::Timeout, 0, &message));
+        pod.stop_limit.store(linux::now().saturating_add(process.kill_after).min(NEVER - 1), Relaxed);
+        cold.extended = pod.cell().extend_max; // what comes now cannot be put off
+    }
+    pod.advance(Event::Fail);
+    child.ask_to_end();
+    pod.stop_limit.load(Relaxed)
+}
+
+/// The checks of a command's arguments.
+pub(crate) fn check_argv(argv: &[&CStr]) -> Result<Vec<CString>> {
+    match argv.first() {
+        None => Err(Error::argument("argv is empty: its first word is the program")),
+        Some(program) if program.is_empty() => Err(Error::argument("argv[0] is empty: it is the program")),
+        Some(_) => Ok(argv.iter().map(|&word| word.to_owned()).collect()),
+    }
+}
+
+/// The refusal of a pod whose runtime can only be a process.
+pub(crate) fn only_as_process(what: &str) -> Error {
+    Error::new(
+        Status::InvalidArgument,
+        format!("options.host is PODKEEP_HOST_THREAD: {what} runs as a process only; set PODKEEP_HOST_PROCESS"),
+    )
+}

@@ -1,0 +1,535 @@
+//! Child processes: how they are made, watched, signalled and reaped.
+//!
+//! A child is made by a clone that shares the memory and suspends the caller until the exec (as vfork does): nothing of
+//! the host is copied, however large it is, and the few steps before the exec call nothing but the kernel.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*};
+
+use super::errno;
+
+/// How a child is to begin. Every pointer in it is read in the child, before its exec.
+pub(crate) struct Plan<'a> {
+    pub(crate) program: &'a CStr,
+    /// NULL-ended.
+    pub(crate) argv: &'a [*const c_char],
+    /// NULL-ended.
+    pub(crate) envp: &'a [*const c_char],
+    pub(crate) cwd: Option<&'a CStr>,
+    /// What the child's descriptors 0, 1, 2 ... are; -1: inherited as it is. All others are closed by the exec. Each is at
+    /// least [`FIRST_SPARE`], so that none is overwritten before it is copied.
+    pub(crate) descriptors: &'a [RawFd],
+    /// Where the child's id is noted before anything of it can run: who watches for the host's end finds it there.
+    pub(crate) group: &'a AtomicU32,
+    /// In memory shared with the child, whatever a clone shares.
+    pub(crate) outcome: &'a Outcome,
+}
+
+/// Where a plan's descriptors begin.
+pub(crate) const FIRST_SPARE: RawFd = 16;
+
+/// What became of a child until its exec.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) pid: AtomicI32,
+    /// errno of the step that failed; 0: none.
+    error: AtomicI32,
+    step: AtomicI32,
+}
+
+const STEP_SETUP: i32 = 1;
+const STEP_CWD: i32 = 2;
+const STEP_EXEC: i32 = 3;
+
+/// Why there is no child.
+#[derive(Debug)]
+pub(crate) enum NotSpawned {
+    /// No process, memory or descriptor to be had: errno.
+    Resources(c_int),
+    /// The directory cannot be entered: errno.
+    Cwd(c_int),
+    /// The program cannot be run: errno.
+    Exec(c_int),
+}
+
+pub(crate) struct Spawned {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+struct Start<'a> {
+    plan: &'a Plan<'a>,
+    host: libc::pid_t,
+}
+
+/// Stack of a child until its exec: it calls the kernel only, a few frames deep.
+const STACK: usize = 64 << 10;
+
+struct Stack(*mut c_void);
+
+impl Stack {
+    fn new() -> Result<Stack, c_int> {
+        // SAFETY: a fresh mapping.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                STACK,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED { Err(errno()) } else { Ok(Stack(base)) }
+    }
+    fn top(&self) -> *mut c_void {
+        self.0.wrapping_byte_add(STACK)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`; the child that used it has its own memory or is gone.
+        unsafe { libc::munmap(self.0, STACK) };
+    }
+}
+
+/// While it lives every signal is blocked in this thread: no handler of the host's may run in a child that shares its
+/// memory.
+struct NoSignals(libc::sigset_t);
+
+impl NoSignals {
+    fn begin() -> NoSignals {
+        // SAFETY: valid sets on this frame.
+        unsafe {
+            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            NoSignals(before)
+        }
+    }
+}
+
+impl Drop for NoSignals {
+    fn drop(&mut self) {
+        // SAFETY: the mask that was.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
+    }
+}
+
+/// Makes a child in a process group of its own, and waits until its program has taken over.
+pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, NotSpawned> {
+    let stack = Stack::new().map_err(NotSpawned::Resources)?;
+    // SAFETY: no arguments.
+    let start = Start { plan, host: unsafe { libc::getpid() } };
+    let mut pidfd: c_int = -1;
+    let quiet = NoSignals::begin();
+    // SAFETY: the child runs `begin` on a stack of its own, with everything it reads alive: this thread goes on only
+    // when the child has exec'd or ended.
+    let pid = unsafe {
+        libc::clone(
+            begin,
+            stack.top(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
+            (&raw const start).cast_mut().cast(),
+            &raw mut pidfd,
+        )
+    };
+    let error = errno();
+    drop(quiet);
+    if pid < 0 {
+        return Err(NotSpawned::Resources(error));
+    }
+    // SAFETY: the kernel has just made it for this process.
+    let child = Spawned { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
+    let error = plan.outcome.error.load(Acquire);
+    if error == 0 {
+        return Ok(child);
+    }
+    plan.group.store(0, SeqCst);
+    let _ = reap(&child.pidfd);
+    Err(match plan.outcome.step.load(Acquire) {
+        STEP_CWD => NotSpawned::Cwd(error),
+        STEP_EXEC => NotSpawned::Exec(error),
+        _ => NotSpawned::Resources(error),
+    })
+}
+
+/// The child until its exec. It shares the host's memory: system calls only, no allocation, no lock, no return.
+extern "C" fn begin(start: *mut c_void) -> c_int {
+    // SAFETY: `spawn` passes it and waits.
+    let Start { plan, host } = unsafe { &*start.cast::<Start<'_>>() };
+    let failed = |step: i32| -> ! {
+        plan.outcome.step.store(step, Relaxed);
+        plan.outcome.error.store(errno().max(1), Release);
+        // SAFETY: ends this process, which has nothing to flush.
+        unsafe { libc::_exit(127) }
+    };
+    // SAFETY: plain system calls; the pointers are the plan's.
+    unsafe {
+        libc::setpgid(0, 0);
+        let pid = libc::getpid();
+        plan.outcome.pid.store(pid, SeqCst);
+        plan.group.store(pid as u32, SeqCst);
+        // After the note: either the host lives now, and who watches for its end will find the note, or this is seen.
+        if libc::getppid() != *host {
+            libc::_exit(127);
+        }
+        for signal in 1..=libc::SIGRTMAX() {
+            let mut default: libc::sigaction = std::mem::zeroed();
+            default.sa_sigaction = libc::SIG_DFL;
+            libc::sigaction(signal, &default, ptr::null_mut());
+        }
+        let count = plan.descriptors.len() as c_int;
+        for (n, &fd) in plan.descriptors.iter().enumerate() {
+            if fd >= 0 && libc::dup2(fd, n as c_int) < 0 {
+                failed(STEP_SETUP);
+            }
+        }
+        if libc::syscall(libc::SYS_close_range, count, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC) != 0 {
+            failed(STEP_SETUP);
+        }
+        if let Some(cwd) = plan.cwd
+            && libc::chdir(cwd.as_ptr()) != 0
+        {
+            failed(STEP_CWD);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+        libc::execve(plan.program.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr());
+        failed(STEP_EXEC)
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    Exited(i32),
+    Killed {
+        signal: i32,
+        core: bool,
+    },
+    /// Somebody else took the status: SIGCHLD is ignored, or a stranger waits for every child.
+    Unknown,
+}
+
+/// Reaps a child; waits for its end, which a readable pidfd tells has come.
+pub(crate) fn reap(pidfd: &OwnedFd) -> Ended {
+    // SAFETY: a valid out pointer.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        loop {
+            if libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, libc::WEXITED) == 0 {
+                break;
+            }
+            if errno() != libc::EINTR {
+                return Ended::Unknown;
+            }
+        }
+        match info.si_code {
+            libc::CLD_EXITED => Ended::Exited(info.si_status()),
+            code => Ended::Killed { signal: info.si_status(), core: code == libc::CLD_DUMPED },
+        }
+    }
+}
+
+/// Sends a signal to the process behind a pidfd.
+pub(crate) fn signal_process(pidfd: &OwnedFd, signal: c_int) {
+    // SAFETY: numbers only.
+    unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0u32)
+    };
+}
+
+/// Sends a signal to a process by its number, which the caller knows to be held.
+pub(crate) fn signal_pid(pid: i32, signal: c_int) {
+    // SAFETY: numbers only.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// Sends a signal to a whole process group, whose number its leader, alive or not yet reaped, holds.
+pub(crate) fn signal_group(group: i32, signal: c_int) {
+    if group > 1 {
+        // SAFETY: numbers only.
+        unsafe { libc::kill(-group, signal) };
+    }
+}
+
+/// A descriptor of this process itself: readable when it has ended.
+pub(crate) fn own_pidfd() -> Result<OwnedFd, c_int> {
+    // SAFETY: no arguments.
+    pidfd_of(unsafe { libc::getpid() })
+}
+
+pub(crate) fn pidfd_of(pid: i32) -> Result<OwnedFd, c_int> {
+    // SAFETY: numbers in, a new descriptor out.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0u32) } as c_int)
+}
+
+fn owned(fd: c_int) -> Result<OwnedFd, c_int> {
+    // SAFETY: a new descriptor that nobody else has.
+    if fd < 0 { Err(errno()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) }
+}
+
+/// The same descriptor with a number that a plan may have.
+pub(crate) fn spare(fd: OwnedFd) -> Result<OwnedFd, c_int> {
+    if fd.as_raw_fd() >= FIRST_SPARE {
+        return Ok(fd);
+    }
+    // SAFETY: numbers only.
+    owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FIRST_SPARE) })
+}
+
+/// /dev/null, for reading and writing.
+pub(crate) fn null_device() -> Result<OwnedFd, c_int> {
+    // SAFETY: a constant path.
+    owned(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) }).and_then(spare)
+}
+
+/// A pipe: the end to read, which never blocks, and the end to write.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), c_int> {
+    let mut ends = [-1; 2];
+    // SAFETY: room for two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Err(errno());
+    }
+    let (read, write) = (owned(ends[0])?, owned(ends[1])?);
+    // SAFETY: an own descriptor.
+    unsafe { libc::fcntl(read.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    Ok((read, spare(write)?))
+}
+
+/// A pair of connected stream sockets: the host's end never blocks.
+pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), c_int> {
+    let mut ends = [-1; 2];
+    // SAFETY: room for two descriptors.
+    if unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) } != 0 {
+        return Err(errno());
+    }
+    let (ours, theirs) = (owned(ends[0])?, owned(ends[1])?);
+    // SAFETY: an own descriptor.
+    unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    Ok((ours, spare(theirs)?))
+}
+
+/// Reads what is there, without waiting; 0: the other end is closed.
+pub(crate) fn read_some(fd: &OwnedFd, into: &mut [u8]) -> Result<usize, c_int> {
+    // SAFETY: a writable buffer of this length.
+    let n = unsafe { libc::recv(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+    if n >= 0 {
+        return Ok(n as usize);
+    }
+    match errno() {
+        // A pipe is no socket; its end to read does not block.
+        // SAFETY: as above.
+        libc::ENOTSOCK => match unsafe { libc::read(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) } {
+            n if n >= 0 => Ok(n as usize),
+            _ => Err(errno()),
+        },
+        error => Err(error),
+    }
+}
+
+/// Writes to a socket what it takes now.
+pub(crate) fn send_some(fd: &OwnedFd, bytes: &[u8], wait: bool) -> Result<usize, c_int> {
+    let flags = libc::MSG_NOSIGNAL | if wait { 0 } else { libc::MSG_DONTWAIT };
+    // SAFETY: a readable buffer of this length.
+    let n = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    if n < 0 { Err(errno()) } else { Ok(n as usize) }
+}
+
+/// Memory that is shared with children by its descriptor, and that no holder can resize.
+pub(crate) fn shared_memory(name: &CStr, content: &[u8], length: usize) -> Result<OwnedFd, c_int> {
+    // SAFETY: a string and numbers in, a new descriptor out.
+    unsafe {
+        let fd = owned(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING))?;
+        let raw = fd.as_raw_fd();
+        if libc::ftruncate(raw, length as libc::off_t) != 0 {
+            return Err(errno());
+        }
+        let mut at = 0;
+        while at < content.len() {
+            let rest = &content[at..];
+            match libc::pwrite(raw, rest.as_ptr().cast(), rest.len(), at as libc::off_t) {
+                n if n > 0 => at += n as usize,
+                _ => return Err(errno()),
+            }
+        }
+        if libc::fcntl(raw, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL) != 0 {
+            return Err(errno());
+        }
+        spare(fd)
+    }
+}
+
+/// The length of memory that cannot be resized any more; `None`: it is not such memory.
+pub(crate) fn sealed_length(fd: RawFd) -> Option<usize> {
+    // SAFETY: a valid out pointer.
+    unsafe {
+        let seals = libc::fcntl(fd, libc::F_GET_SEALS);
+        let mut stat: libc::stat = std::mem::zeroed();
+        let whole = seals >= 0 && seals & libc::F_SEAL_SHRINK != 0 && libc::fstat(fd, &mut stat) == 0;
+        whole.then_some(stat.st_size as usize)
+    }
+}
+
+/// Maps the first `length` bytes, shared.
+pub(crate) fn map_shared(fd: RawFd, length: usize) -> Result<*mut c_void, c_int> {
+    // SAFETY: a fresh mapping.
+    let base =
+        unsafe { libc::mmap(ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0) };
+    if base == libc::MAP_FAILED { Err(errno()) } else { Ok(base) }
+}
+
+/// Sets whether an exec closes a descriptor.
+pub(crate) fn close_on_exec(fd: RawFd) {
+    // SAFETY: numbers only.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
+/// Makes a process that is nobody's child, in a session of its own, with `descriptors` as its 0, 1, 2 ...: for the
+/// guardian. The process between, whose end makes it so, sends no signal to the host and is reaped here.
+pub(crate) fn spawn_apart(
+    program: &CStr,
+    argv: &[*const c_char],
+    envp: &[*const c_char],
+    descriptors: &[RawFd],
+) -> Result<i32, NotSpawned> {
+    let (outer, inner) = (Stack::new().map_err(NotSpawned::Resources)?, Stack::new().map_err(NotSpawned::Resources)?);
+    let outcome = Outcome::default();
+    let apart = Apart { program, argv, envp, descriptors, stack: inner.top(), outcome: &outcome };
+    let quiet = NoSignals::begin();
+    // SAFETY: as in `spawn`. Without a signal in the flags the host is told nothing of this child's end.
+    let between = unsafe {
+        libc::clone(step_apart, outer.top(), libc::CLONE_VM | libc::CLONE_VFORK, (&raw const apart).cast_mut().cast())
+    };
+    let error = errno();
+    if between > 0 {
+        // SAFETY: a child of ours that only such a wait finds.
+        while unsafe { libc::waitpid(between, ptr::null_mut(), libc::__WALL) } < 0 && errno() == libc::EINTR {}
+    }
+    drop(quiet);
+    if between < 0 {
+        return Err(NotSpawned::Resources(error));
+    }
+    match (outcome.error.load(Acquire), outcome.step.load(Acquire)) {
+        (0, _) => Ok(outcome.pid.load(Acquire)),
+        (error, STEP_EXEC) => Err(NotSpawned::Exec(error)),
+        (error, _) => Err(NotSpawned::Resources(error)),
+    }
+}
+
+struct Apart<'a> {
+    program: &'a CStr,
+    argv: &'a [*const c_char],
+    envp: &'a [*const c_char],
+    descriptors: &'a [RawFd],
+    stack: *mut c_void,
+    outcome: &'a Outcome,
+}
+
+extern "C" fn step_apart(apart: *mut c_void) -> c_int {
+    // SAFETY: `spawn_apart` passes it and waits, and so does this process for the next.
+    unsafe {
+        let Apart { stack, outcome, .. } = &*apart.cast::<Apart<'_>>();
+        libc::setsid();
+        let pid = libc::clone(begin_apart, *stack, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, apart);
+        if pid < 0 {
+            outcome.error.store(errno().max(1), Release);
+        } else {
+            outcome.pid.store(pid, Release);
+        }
+        libc::_exit(0)
+    }
+}
+
+extern "C" fn begin_apart(apart: *mut c_void) -> c_int {
+    // SAFETY: as above; plain system calls. The mask stays full: nothing but SIGKILL ends a guardian.
+    unsafe {
+        let Apart { program, argv, envp, descriptors, outcome, .. } = &*apart.cast::<Apart<'_>>();
+        for (n, &fd) in descriptors.iter().enumerate() {
+            libc::dup2(fd, n as c_int);
+        }
+        libc::syscall(libc::SYS_close_range, descriptors.len() as c_int, c_int::MAX, 0);
+        libc::chdir(c"/".as_ptr());
+        libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr());
+        outcome.step.store(STEP_EXEC, Relaxed);
+        outcome.error.store(errno().max(1), Release);
+        libc::_exit(127)
+    }
+}
+
+/// The environment of this process, as bytes. Like every reader of it, not safe beside a thread that changes it.
+pub(crate) fn environment() -> Vec<std::ffi::CString> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    let mut all = Vec::new();
+    // SAFETY: NULL, or an array of strings that ends with NULL.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            all.push(CStr::from_ptr(*at).to_owned());
+            at = at.add(1);
+        }
+    }
+    all
+}
+
+/// Takes a variable out of this process's environment.
+pub(crate) fn forget_variable(name: &CStr) {
+    // SAFETY: a string; the caller is where nobody else reads the environment: at the start of `main`.
+    unsafe { libc::unsetenv(name.as_ptr()) };
+}
+
+/// The file from which this library was loaded.
+pub(crate) fn own_path() -> Option<std::ffi::CString> {
+    // SAFETY: an address of this library, a valid out pointer; the name is copied at once.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let found = libc::dladdr(own_path as fn() -> _ as *const c_void, &mut info) != 0 && !info.dli_fname.is_null();
+        let path = found.then(|| CStr::from_ptr(info.dli_fname))?;
+        let real = libc::realpath(path.as_ptr(), ptr::null_mut());
+        if real.is_null() {
+            return Some(path.to_owned());
+        }
+        let owned = CStr::from_ptr(real).to_owned();
+        libc::free(real.cast());
+        Some(owned)
+    }
+}
+
+/// Whether a descriptor number is in use.
+pub(crate) fn is_open(fd: c_int) -> bool {
+    // SAFETY: numbers only.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Writes to a descriptor of the host's what it takes at once.
+pub(crate) fn write_once(fd: c_int, bytes: &[u8]) {
+    // SAFETY: a readable buffer of this length. A pipe without a reader is an error, not a signal: all are blocked here.
+    unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// The id of this process.
+pub(crate) fn own_pid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { libc::getpid() }
+}
+
+/// The word for a signal.
+pub(crate) fn signal_name(signal: i32) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
+    ];
+    match NAMES.get((signal - 1) as usize) {
+        Some(name) => format!("SIG{name}"),
+        None => format!("SIGRTMIN+{}", signal - libc::SIGRTMIN()),
+    }
+}

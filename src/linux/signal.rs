@@ -1,0 +1,80 @@
+//! Signals of the main process: only `host::main`, which was asked to, touches them.
+
+use std::ffi::c_int;
+use std::mem::zeroed;
+use std::ptr;
+
+/// What a signal does.
+pub(crate) struct Disposition(libc::sigaction);
+/// The signals a thread does not take.
+pub(crate) struct Mask(libc::sigset_t);
+
+/// Has `handler` called for `signal`; what was done before.
+pub(crate) fn handle(signal: c_int, handler: extern "C" fn(c_int)) -> Disposition {
+    // SAFETY: a valid action and a valid out pointer; the handlers are this library's and async-signal-safe.
+    unsafe {
+        let mut new: libc::sigaction = zeroed();
+        new.sa_sigaction = handler as usize;
+        new.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        libc::sigemptyset(&mut new.sa_mask);
+        let mut old = zeroed();
+        libc::sigaction(signal, &new, &mut old);
+        Disposition(old)
+    }
+}
+
+/// The same, unless somebody else handles the signal.
+pub(crate) fn handle_if_unused(signal: c_int, handler: extern "C" fn(c_int)) -> Option<Disposition> {
+    // SAFETY: a valid out pointer.
+    let old = unsafe {
+        let mut old: libc::sigaction = zeroed();
+        libc::sigaction(signal, ptr::null(), &mut old);
+        old
+    };
+    (old.sa_sigaction == libc::SIG_DFL || old.sa_sigaction == libc::SIG_IGN).then(|| handle(signal, handler))
+}
+
+pub(crate) fn put_back(signal: c_int, before: &Disposition) {
+    // SAFETY: what the kernel gave in `handle`.
+    unsafe { libc::sigaction(signal, &before.0, ptr::null_mut()) };
+}
+
+/// Lets this thread take `signals`; the mask that was.
+pub(crate) fn unblock(signals: &[c_int]) -> Mask {
+    // SAFETY: valid sets on this frame.
+    unsafe {
+        let (mut set, mut before) = (zeroed(), zeroed());
+        libc::sigemptyset(&mut set);
+        for &signal in signals {
+            libc::sigaddset(&mut set, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, &mut before);
+        Mask(before)
+    }
+}
+
+pub(crate) fn set_mask(mask: &Mask) {
+    // SAFETY: the mask that was.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &mask.0, ptr::null_mut()) };
+}
+
+/// Ends the process at once, without its exit handlers. Async-signal-safe.
+pub(crate) fn exit_at_once(code: c_int) -> ! {
+    // SAFETY: a number.
+    unsafe { libc::_exit(code) }
+}
+
+/// Reaps children that have ended, until there is none or one that is `ours`.
+pub(crate) fn reap_strangers(ours: impl Fn(i32) -> bool) {
+    loop {
+        // SAFETY: valid out pointers.
+        unsafe {
+            let mut info: libc::siginfo_t = zeroed();
+            let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+            if libc::waitid(libc::P_ALL, 0, &mut info, flags) != 0 || info.si_pid() == 0 || ours(info.si_pid()) {
+                return;
+            }
+            libc::waitid(libc::P_PID, info.si_pid() as libc::id_t, &mut info, libc::WEXITED | libc::WNOHANG);
+        }
+    }
+}
