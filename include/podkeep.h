@@ -492,7 +492,8 @@ podkeep_status podkeep_pod_wait_ready(struct podkeep_pod *pod,
                                       int64_t timeout_ms);
 
 // Waits for the end, and for a bounded moment until its thread is gone. Any thread; blocks up to timeout_ms (0 looks
-// once). OK: STOPPED; FAILED; TIMEOUT: the sentence tells where it is stuck; at once with PODKEEP_FOREVER when it is
+// once); the config's drop may be called here when the pod was cancelled while NEW and its runtime was freed.
+// OK: STOPPED; FAILED; TIMEOUT: the sentence tells where it is stuck; at once with PODKEEP_FOREVER when it is
 // ABANDONED; INVALID_STATE: it is NEW; DEADLOCK, INVALID_ARGUMENT, INVALID_HANDLE, FORKED: as podkeep_pod_wait_ready.
 podkeep_status podkeep_pod_join(struct podkeep_pod *pod,
                                 int64_t timeout_ms);

@@ -94,6 +94,7 @@ pub(crate) fn descriptor(pod: &PodRef) -> Result<i32> {
 
 /// Makes the context's descriptor readable if a stop was asked for.
 pub(crate) fn forward(pod: &PodRef, cold: &mut Cold) {
+    pod.heed_afar();
     let life = pod.life();
     if (life.stop_asked() || life.context_over())
         && let Some(fd) = &cold.fd
@@ -123,8 +124,7 @@ pub(crate) fn cancel_all(world: &'static World) {
     for pod in world.pods() {
         pod.advance(Event::Stop);
         // A drop may take its time: not on the caller's.
-        if !pod.life().claimed()
-            && let Some(runtime) = pod.settled()
+        if let Some(runtime) = pod.settled_if_never_launched()
             && let Err(runtime) = world.crew.release(world, runtime, None)
         {
             runtime.release();

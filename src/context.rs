@@ -72,6 +72,7 @@ impl Context {
     /// The time until force; `None`: not cancelled, or no limit.
     pub fn time_left(self) -> Option<Duration> {
         let pod = self.pod().ok()?;
+        pod.heed_afar();
         if !pod.life().stop_asked() {
             return None;
         }
@@ -202,6 +203,10 @@ impl PodRef {
         let more = limit::after(span).saturating_sub(at).min(room);
         cold.extended += more;
         present.store(at.saturating_add(more).min(NEVER - 1), Relaxed);
+        let life = self.life();
+        if life.is_afar() && life.stop_asked() {
+            self.show(true, life.barred());
+        }
     }
 
     /// What S says that it is doing.
@@ -222,7 +227,11 @@ impl PodRef {
         let mut cold = lock(&self.cell().cold);
         if self.life().hook_running() {
             self.step(Event::HookFail);
-            cold.push_hook(record);
+            let at = cold.push_hook(record);
+            drop(cold);
+            if let Some(link) = &self.cell().link {
+                link.tell_hook(self, at);
+            }
         }
     }
 }

@@ -158,13 +158,8 @@ fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell
     if host::main::is_main(&pod) {
         again = again.min(host::main::tend(&pod));
     }
-    let life = pod.life();
-    if !life.claimed()
-        && let Some(runtime) = pod.settled()
-    {
-        unreleased.push(runtime);
-    }
-    match life.state() {
+    unreleased.extend(pod.settled_if_never_launched());
+    match pod.life().state() {
         State::Starting => again.min(ready_timeout(&pod)),
         State::Stopping => again.min(grace(&pod)),
         _ => again,

@@ -12,7 +12,7 @@
 //! | `pod` | Pod: one kept instance, and what its owner may do with it |
 //! | `context` | Context: what the runtime sees from inside |
 //! | `cancel` | the cancel signal: flag, sleep, descriptor, kick |
-//! | `host` | where a pod runs: `thread` |
+//! | `host` | where a pod runs: `thread`, `process`, `main` |
 //! | `keeper` | the one library thread: deadlines, and what a signal handler must leave to others |
 //! | `crew` | the threads that call cancel hooks |
 //! | `failure` | the failure record |
@@ -64,7 +64,7 @@ pub use error::{Error, Result, Status};
 pub use failure::{Failure, Kind};
 pub use lifecycle::{Phase, State};
 pub use monitor::{Event, Watch};
-pub use pod::{Options, Pod, Ready};
+pub use pod::{Host, Options, Pod, ProcessOptions, Ready};
 pub use runtime::{BoxError, Procedure, Runtime};
 
 /// Cancels every pod of the process, refuses new ones, and waits (`None`: without a limit); afterwards no callback but
@@ -74,6 +74,27 @@ pub use runtime::{BoxError, Procedure, Runtime};
 /// DEADLOCK from inside a pod, a log callback or a drop; RESOURCES.
 pub fn shutdown(timeout: Option<std::time::Duration>) -> Result<Vec<String>> {
     shutdown::shutdown(limit::Limit::from_duration(timeout))
+}
+
+/// First thing in `main`, after [`Runtime::export`]: in a process pod's child it runs that runtime here, tears it down, and
+/// gives what `main` should return. `None`: this is no pod's child. That it was called lets this program start process pods of
+/// its own runtimes.
+///
+/// # Errors
+/// UNSUPPORTED: the host has another version of podkeep; DEADLOCK from inside a pod; RESOURCES.
+pub fn child_run() -> Result<Option<i32>> {
+    let claimed = match host::process::link::claim(ffi::library::loaded)? {
+        host::process::link::Claim::None => return Ok(None),
+        host::process::link::Claim::Refused(code) => return Ok(Some(code)),
+        host::process::link::Claim::Pod(claimed) => claimed,
+    };
+    match host::caller::prepare(&claimed.pod, "child_run") {
+        Ok(seated) => host::caller::occupy(seated),
+        Err(_) if claimed.pod.life().state().is_final() => {}
+        Err(error) => return Ok(Some(claimed.link.refuse(&error))),
+    }
+    claimed.link.end(&claimed.pod);
+    Ok(Some(host::caller::exit_code(&claimed.pod)))
 }
 
 /// How many threads were let go (ABANDONED) and have not come back.

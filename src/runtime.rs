@@ -182,9 +182,41 @@ impl Runtime {
         Runtime::new(name, move |_| Ok(Function(function.clone())))
     }
 
+    /// Any program, for a process pod: cancel is a signal; ready is on exec, by sd_notify or by a port. `argv[0]` is searched
+    /// in the child's PATH.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for an empty `argv` or a NUL in it, and as for [`Runtime::new`].
+    pub fn from_command(name: &str, argv: &[&str]) -> Result<Runtime> {
+        Ok(Runtime { cell: Arc::new(RuntimeCell::elsewhere(&c_string(name), Source::Command(words(argv)?))?) })
+    }
+
+    /// A program that calls [`crate::child_run`] with an exported runtime of this name.
+    ///
+    /// # Errors
+    /// As for [`Runtime::from_command`].
+    pub fn from_program(name: &str, argv: &[&str]) -> Result<Runtime> {
+        Ok(Runtime { cell: Arc::new(RuntimeCell::elsewhere(&c_string(name), Source::Program(words(argv)?))?) })
+    }
+
+    /// Lets the children of this program's process pods run it: they find it by its name. First thing in `main`, before
+    /// [`crate::child_run`]. It keeps nothing alive.
+    ///
+    /// # Errors
+    /// INVALID_STATE after a shutdown, RESOURCES.
+    pub fn export(&self) -> Result<()> {
+        crate::host::process::link::export(&self.cell)
+    }
+
     pub(crate) fn cell(&self) -> &Arc<RuntimeCell> {
         &self.cell
     }
+}
+
+fn words(argv: &[&str]) -> Result<Vec<CString>> {
+    let nul = |word: &&str| Error::argument(format!("argv has {word:?}: a NUL would end it"));
+    let words = argv.iter().map(|word| CString::new(*word).map_err(|_| nul(word))).collect::<Result<Vec<_>>>()?;
+    crate::host::process::check_argv(&words.iter().map(|word| &**word).collect::<Vec<_>>())
 }
 
 impl Clone for Runtime {

@@ -29,6 +29,11 @@ pub(crate) fn shutdown(limit: Limit) -> Result<Vec<String>> {
     }
     // From here on a thread that comes back late finds its teardown barred.
     left.retain(|pod| pod.step(Event::Bar).is_some() || !pod.life().state().is_final());
+    for pod in &left {
+        if let Some(child) = pod.cell().process.as_ref().and_then(|process| process.child()) {
+            child.wake();
+        }
+    }
     world.log.close(limit);
     Ok(left.iter().map(explain).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::runtime::{Callbacks, podkeep_runtime_spec};
 use crate::context::Context;
@@ -22,6 +22,13 @@ pub(crate) fn runtime(name: &CStr, path: &CStr, symbol: &CStr) -> Result<Runtime
     let library = Library { path: path.clone(), symbol: symbol.to_owned(), loaded: OnceLock::new() };
     let source = Source::Library { path, symbol: symbol.to_owned() };
     Ok(RuntimeCell::new(world.intern(name)?, Box::new(library), source))
+}
+
+/// The same for a process that is to run it now.
+pub(crate) fn loaded(name: &CStr, path: &CStr, symbol: &CStr) -> Result<Arc<RuntimeCell>> {
+    let runtime = runtime(name, path, symbol)?;
+    runtime.recipe.load()?;
+    Ok(Arc::new(runtime))
 }
 
 struct Library {

@@ -3,16 +3,13 @@
 //! Both run callbacks in the calling thread, which may be ended from inside: between here and there nothing catches and
 //! nothing has a destructor (see `host::thread`).
 
-use std::sync::Arc;
-
 use super::pod::podkeep_pod;
 use super::status::{PODKEEP_OK, podkeep_status};
 use super::{boundary, library, out};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Status};
 use crate::host::caller::{self, Seated};
 use crate::host::main::{self, Reign};
 use crate::host::process::link::{self, Claim, Claimed};
-use crate::limit::Limit;
 use crate::table::PodRef;
 
 /// Runs the pod in this very thread, as a container's main process: SIGINT and SIGTERM cancel it; a second one ends the process
@@ -31,17 +28,8 @@ pub unsafe extern "C-unwind" fn podkeep_pod_run(pod: *mut podkeep_pod, out_exit_
     let status = boundary(|| {
         let pod = super::pod::find(pod)?;
         out("out_exit_code", out_exit_code)?;
-        let mut reign = Reign::begin(&pod)?;
-        if pod.cell().process.is_some() {
-            crate::role::refuse_waiting_for_all("podkeep_pod_run")?;
-            reign.adopt();
-            pod.start()?;
-            main::call_keeper(&pod);
-            let _ = pod.join(Limit::Forever);
-        } else {
-            seated = Some(caller::prepare(&pod, "podkeep_pod_run")?);
-            main::call_keeper(&pod);
-        }
+        let reign;
+        (reign, seated) = main::begin(&pod)?;
         begun = Some((pod, reign));
         Ok(())
     });
@@ -74,17 +62,21 @@ pub unsafe extern "C-unwind" fn podkeep_child_run(out_exit_code: *mut i32) -> po
     let status = boundary(|| {
         let out = out("out_exit_code", out_exit_code)?;
         crate::role::refuse_waiting_for_all("podkeep_child_run")?;
-        match link::claim(library_runtime)? {
+        match link::claim(library::loaded)? {
             Claim::None => return Err(Error::new(Status::Ended, "this process is no pod's child")),
             Claim::Refused(code) => {
                 *out = code;
                 refused = true;
             }
-            Claim::Pod(pod) => {
-                // Cancelled before it began: then there is nothing to run.
-                seated = caller::prepare(&pod.pod, "podkeep_child_run").ok();
-                claimed = Some(pod);
-            }
+            Claim::Pod(pod) => match caller::prepare(&pod.pod, "podkeep_child_run") {
+                Ok(here) => (seated, claimed) = (Some(here), Some(pod)),
+                // Cancelled before it began: there is nothing to run.
+                Err(_) if pod.pod.life().state().is_final() => claimed = Some(pod),
+                Err(error) => {
+                    *out = pod.link.refuse(&error);
+                    refused = true;
+                }
+            },
         }
         Ok(())
     });
@@ -101,16 +93,6 @@ pub unsafe extern "C-unwind" fn podkeep_child_run(out_exit_code: *mut i32) -> po
         *out("out_exit_code", out_exit_code)? = caller::exit_code(&pod);
         Ok(())
     })
-}
-
-fn library_runtime(
-    name: &std::ffi::CStr,
-    path: &std::ffi::CStr,
-    symbol: &std::ffi::CStr,
-) -> Result<Arc<crate::runtime::RuntimeCell>> {
-    let runtime = library::runtime(name, path, symbol)?;
-    runtime.recipe.load()?;
-    Ok(Arc::new(runtime))
 }
 
 fn lost() -> Error {

@@ -20,7 +20,7 @@ use crate::runtime::panic_text;
 
 pub mod context;
 pub mod failure;
-mod library;
+pub(crate) mod library;
 pub mod log;
 pub mod main;
 pub mod monitor;

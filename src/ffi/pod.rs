@@ -13,7 +13,6 @@ use crate::host::process::Process;
 use crate::limit::{Limit, nanos};
 use crate::linux::{self, NEVER, Nanos};
 use crate::pod::{self, DEFAULT_EXTEND_MAX, DEFAULT_GRACE, DEFAULT_KILL_AFTER, Place, Settings};
-use crate::runtime::Source;
 use crate::table::{Kind, PodRef, as_pointer};
 use crate::world;
 
@@ -129,7 +128,7 @@ fn span(field: &str, ms: i64, default: Nanos) -> Result<Nanos> {
 }
 
 impl podkeep_pod_options {
-    fn settings(&self, source: &Source) -> Result<Settings<'_>> {
+    fn settings(&self) -> Result<Settings<'_>> {
         let default = |d: std::time::Duration| d.as_nanos() as Nanos;
         let forever = self.grace_ms == -1;
         self.check()?;
@@ -138,12 +137,12 @@ impl podkeep_pod_options {
         let extend_max = span("extend_max_ms", self.extend_max_ms, default(DEFAULT_EXTEND_MAX))?;
         let (name, args) = (text("options.name", self.name)?, self.args()?);
         self.supported()?;
-        self.fitting(source)?;
+        self.fitting()?;
         let place = match self.host {
             PODKEEP_HOST_THREAD => Place::Thread { stack_size: self.stack_size, kick_signal: self.kick_signal },
             _ => Place::Process(Box::new(Process {
                 kill_after: span("kill_after_ms", self.kill_after_ms, default(DEFAULT_KILL_AFTER))?,
-                stop_signal: if self.stop_signal == 0 { libc::SIGTERM } else { self.stop_signal },
+                stop_signal: (self.stop_signal != 0).then_some(self.stop_signal),
                 env: self.env()?,
                 cwd: self.cwd(),
                 port: self.ready_port as u16,
@@ -247,16 +246,15 @@ impl podkeep_pod_options {
     }
 
     /// What would have no effect on such a pod is refused, not ignored.
-    fn fitting(&self, source: &Source) -> Result<()> {
+    fn fitting(&self) -> Result<()> {
         let process = self.host == PODKEEP_HOST_PROCESS;
-        let command = process && matches!(source, Source::Command(_));
         for (field, set, fits, whose) in [
             ("stack_size", self.stack_size != 0, !process, "a thread"),
             ("kick_signal", self.kick_signal != 0, !process, "a thread"),
             ("env", !self.env.is_null(), process, "a process"),
             ("cwd", !self.cwd.is_null(), process, "a process"),
-            ("stop_signal", self.stop_signal != 0, command, "a command"),
-            ("ready", self.ready == PODKEEP_READY_PORT, command, "a command"),
+            ("stop_signal", self.stop_signal != 0, process, "a command in a process"),
+            ("ready", self.ready == PODKEEP_READY_PORT, process, "a command in a process"),
         ] {
             if set && !fits {
                 return Err(Error::argument(format!(
@@ -294,7 +292,7 @@ pub unsafe extern "C" fn podkeep_pod_new(
             // SAFETY: as above.
             None => unsafe { std::mem::zeroed::<podkeep_pod_options>() },
         };
-        let pod = pod::make(&runtime, options.settings(&runtime.source)?)?;
+        let pod = pod::make(&runtime, options.settings()?)?;
         *out = as_pointer(pod.handle());
         Ok(())
     })
@@ -329,7 +327,8 @@ pub extern "C" fn podkeep_pod_wait_ready(pod: *mut podkeep_pod, timeout_ms: i64)
 }
 
 /// Waits for the end, and for a bounded moment until its thread is gone. Any thread; blocks up to timeout_ms (0 looks
-/// once). OK: STOPPED; FAILED; TIMEOUT: the sentence tells where it is stuck; at once with PODKEEP_FOREVER when it is
+/// once); the config's drop may be called here when the pod was cancelled while NEW and its runtime was freed.
+/// OK: STOPPED; FAILED; TIMEOUT: the sentence tells where it is stuck; at once with PODKEEP_FOREVER when it is
 /// ABANDONED; INVALID_STATE: it is NEW; DEADLOCK, INVALID_ARGUMENT, INVALID_HANDLE, FORKED: as podkeep_pod_wait_ready.
 #[unsafe(no_mangle)]
 pub extern "C" fn podkeep_pod_join(pod: *mut podkeep_pod, timeout_ms: i64) -> podkeep_status {

@@ -10,8 +10,10 @@ use super::upward::Upward;
 use crate::cancel;
 use crate::error::{Error, Result};
 use crate::lifecycle::{Event, State};
+use crate::limit::Limit;
 use crate::linux::signal::{self, Disposition, Mask};
 use crate::linux::{self, NEVER, Nanos};
+use crate::role;
 use crate::table::{self, PodRef};
 use crate::world::lock;
 
@@ -100,13 +102,32 @@ extern "C" fn on_signal(signal: c_int) {
     if SIGNALS.fetch_add(1, SeqCst) > 0 {
         signal::exit_at_once(128 + signal);
     }
-    let _ = cancel::cancel(POD.load(SeqCst));
+    // A forked copy has no pod, and no business with this handler.
+    if cancel::cancel(POD.load(SeqCst)).is_err() {
+        signal::raise_default(signal);
+    }
 }
 
 extern "C" fn on_child(_: c_int) {
     let errno = linux::errno();
     super::process::look_for_orphans();
     linux::set_errno(errno);
+}
+
+/// Begins a main pod: one in a process is over when this returns, any other is for `caller::occupy` to run.
+pub(crate) fn begin(pod: &PodRef) -> Result<(Reign, Option<caller::Seated>)> {
+    role::refuse_waiting_for_all("podkeep_pod_run")?;
+    let mut reign = Reign::begin(pod)?;
+    if pod.cell().process.is_none() {
+        let seated = caller::prepare(pod, "podkeep_pod_run")?;
+        call_keeper(pod);
+        return Ok((reign, Some(seated)));
+    }
+    reign.adopt();
+    pod.start()?;
+    call_keeper(pod);
+    let _ = pod.join(Limit::Forever); // how it ended is told by its exit code
+    Ok((reign, None))
 }
 
 /// Whether `pod` is the main process's.
@@ -158,7 +179,7 @@ pub(crate) fn status(pod: &PodRef, text: &str) {
 }
 
 /// The keeper shall look at once: to feed the watchdog above from the beginning.
-pub(crate) fn call_keeper(pod: &PodRef) {
+fn call_keeper(pod: &PodRef) {
     if is_main(pod)
         && lock(&ABOVE).is_some()
         && let Some(region) = table::region()

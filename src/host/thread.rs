@@ -76,6 +76,7 @@ pub(crate) fn ready_to_notice() -> Result<()> {
 
 /// One incarnation. False: this is the child of a fork.
 fn live(pod: &PodRef) -> bool {
+    pod.heed_afar();
     if pod.advance(Event::EnterInit).is_none() {
         pod.advance(Event::End { failed: false }); // cancelled before
         return true;
@@ -88,6 +89,7 @@ fn live(pod: &PodRef) -> bool {
     if !pod.is_here() {
         return false;
     }
+    pod.heed_afar();
     if code != 0 {
         let failure = pod.judge(Phase::Init, code);
         pod.advance_failing(Event::InitNot { failed: failure.is_some() }, failure);
@@ -102,6 +104,7 @@ fn live(pod: &PodRef) -> bool {
         if !pod.is_here() {
             return false;
         }
+        pod.heed_afar();
         let failure = pod.judge(Phase::Run, code);
         pod.advance_failing(Event::RunReturned { failed: failure.is_some() }, failure);
         wait_for_hook(pod);

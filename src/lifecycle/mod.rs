@@ -242,17 +242,42 @@ const SLEEP_POD: u32 = flag(26);
 const CROWD_POD: u32 = flag(27);
 /// A kick wants to know when S has seen the cancel.
 const KICK: u32 = flag(28);
+/// S is in a child process: what asks it to stop is shown to it, too.
+const AFAR: u32 = flag(29);
+/// This process is the child: its host may have asked for a stop that is not heard of here yet.
+const LINKED: u32 = flag(30);
 
 /// The bits for which a context reads cancelled: what the ABI's one load tests.
 pub(crate) const CANCELLED_BITS: u32 = STOP | OVER;
 /// The bit for which a context that reads cancelled looks further.
 pub(crate) const KICK_BIT: u32 = KICK;
+/// The bit for which a context that does not read cancelled looks further.
+pub(crate) const LINKED_BIT: u32 = LINKED;
+
+/// What kind of pod a word is made for.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Traits {
+    /// Entering `run_forever` is not enough to be RUNNING.
+    pub(crate) notify: bool,
+    pub(crate) hook: bool,
+    pub(crate) kick: bool,
+    /// S is in a child process.
+    pub(crate) afar: bool,
+    /// This process is that child.
+    pub(crate) linked: bool,
+}
 
 impl Life {
-    /// A pod that was just made. `afar`: its S has to be told of a stop.
-    pub(crate) fn new(notify: bool, has_hook: bool, kick: bool, afar: bool) -> Life {
+    /// A pod that was just made.
+    pub(crate) fn new(traits: Traits) -> Life {
         let mut bits = State::New as u32;
-        for (wanted, bit) in [(notify, NOTIFY), (has_hook, HAS_HOOK | ATTEND), (kick, KICK | ATTEND), (afar, ATTEND)] {
+        for (wanted, bit) in [
+            (traits.notify, NOTIFY),
+            (traits.hook, HAS_HOOK | ATTEND),
+            (traits.kick, KICK | ATTEND),
+            (traits.afar, AFAR | ATTEND),
+            (traits.linked, LINKED),
+        ] {
             if wanted {
                 bits |= bit;
             }
@@ -303,6 +328,12 @@ impl Life {
     }
     pub(crate) fn is_notify(self) -> bool {
         self.has(NOTIFY)
+    }
+    pub(crate) fn is_afar(self) -> bool {
+        self.has(AFAR)
+    }
+    pub(crate) fn is_linked(self) -> bool {
+        self.has(LINKED)
     }
     /// S must wait: the hook has begun and not returned.
     pub(crate) fn hook_running(self) -> bool {

@@ -52,7 +52,7 @@ fn reachable() -> HashMap<Life, Vec<(Event, Life)>> {
     let mut queue = VecDeque::new();
     for notify in [false, true] {
         for hook in [false, true] {
-            queue.push_back(Life::new(notify, hook, false, false));
+            queue.push_back(Life::new(Traits { notify, hook, ..Traits::default() }));
         }
     }
     while let Some(life) = queue.pop_front() {

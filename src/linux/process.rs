@@ -385,6 +385,20 @@ pub(crate) fn map_shared(fd: RawFd, length: usize) -> Result<*mut c_void, c_int>
     if base == libc::MAP_FAILED { Err(errno()) } else { Ok(base) }
 }
 
+/// The same, but it can only be read.
+pub(crate) fn map_readable(fd: RawFd, length: usize) -> Result<*mut c_void, c_int> {
+    // SAFETY: a fresh mapping.
+    let base = unsafe { libc::mmap(ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+    if base == libc::MAP_FAILED { Err(errno()) } else { Ok(base) }
+}
+
+/// The same memory, by a descriptor that can only be read.
+pub(crate) fn read_only(memory: &OwnedFd) -> Result<OwnedFd, c_int> {
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{}", memory.as_raw_fd())).unwrap_or_default();
+    // SAFETY: a string.
+    owned(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) }).and_then(spare)
+}
+
 /// Sets whether an exec closes a descriptor.
 pub(crate) fn close_on_exec(fd: RawFd) {
     // SAFETY: numbers only.
@@ -503,16 +517,10 @@ pub(crate) fn own_path() -> Option<std::ffi::CString> {
     }
 }
 
-/// Whether a descriptor number is in use.
-pub(crate) fn is_open(fd: c_int) -> bool {
-    // SAFETY: numbers only.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
-}
-
-/// Writes to a descriptor of the host's what it takes at once.
-pub(crate) fn write_once(fd: c_int, bytes: &[u8]) {
-    // SAFETY: a readable buffer of this length. A pipe without a reader is an error, not a signal: all are blocked here.
-    unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+/// Whether this program runs with more rights than whoever started it: its environment is not to be believed then.
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: a number.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// The id of this process.

@@ -58,6 +58,16 @@ pub(crate) fn set_mask(mask: &Mask) {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &mask.0, ptr::null_mut()) };
 }
 
+/// Does with `signal` what is done by default, once the handler that asks for it has returned. Async-signal-safe.
+pub(crate) fn raise_default(signal: c_int) {
+    // SAFETY: a zeroed action is the default one; the rest are numbers.
+    unsafe {
+        let default: libc::sigaction = zeroed();
+        libc::sigaction(signal, &default, ptr::null_mut());
+        libc::raise(signal);
+    }
+}
+
 /// Ends the process at once, without its exit handlers. Async-signal-safe.
 pub(crate) fn exit_at_once(code: c_int) -> ! {
     // SAFETY: a number.

@@ -17,7 +17,7 @@ use crate::host::{
     process::{Process, link::Link},
 };
 use crate::keeper;
-use crate::lifecycle::{Event, Life, Phase, State};
+use crate::lifecycle::{Event, Life, Phase, State, Traits};
 use crate::limit;
 use crate::linux::{self, Nanos, ThreadAttr};
 use crate::runtime::{CANCELLED, RuntimeCell, check_name};
@@ -27,7 +27,7 @@ use crate::world::{World, lock, no_memory};
 mod owned;
 mod wait;
 
-pub use owned::{Options, Pod, Ready};
+pub use owned::{Host, Options, Pod, ProcessOptions, Ready};
 
 /// What a pod is made with, checked by whoever fills it in.
 pub(crate) struct Settings<'a> {
@@ -117,14 +117,18 @@ impl Cold {
     pub(crate) fn push(&mut self, record: Record) {
         Arc::make_mut(self.failures.get_or_insert_default()).push(record);
     }
-    /// What the hook says of itself.
-    pub(crate) fn push_hook(&mut self, record: Record) {
+    /// What the hook says of itself; where it stands.
+    pub(crate) fn push_hook(&mut self, record: Record) -> usize {
         let failures = Arc::make_mut(self.failures.get_or_insert_default());
         match self.hook_said {
-            Some(at) => failures[at] = record,
+            Some(at) => {
+                failures[at] = record;
+                at
+            }
             None => {
                 self.hook_said = Some(failures.len());
                 failures.push(record);
+                failures.len() - 1
             }
         }
     }
@@ -223,8 +227,9 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result
         true => None,
         false => Some(thread_attr(stack_size, kick_signal)?),
     };
-    if process.is_none() {
-        runtime.recipe.load()?;
+    match &process {
+        None => runtime.recipe.load()?,
+        Some(process) => process.check(&runtime.source)?,
     }
     // A cancel in a signal handler needs the keeper to tell of it, but a pod can be made without; start insists.
     let _ = keeper::ensure(world);
@@ -252,7 +257,8 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result
     let afar = cell.process.is_some();
     // A child's hook is called there.
     let has_hook = !afar && runtime.recipe.has_hook();
-    let life = Life::new(settings.notify, has_hook, kick_signal != 0, afar);
+    let (kick, linked) = (kick_signal != 0, cell.link.is_some());
+    let life = Life::new(Traits { notify: settings.notify, hook: has_hook, kick, afar, linked });
     if !runtime.retain() {
         return Err(Error::new(Status::InvalidHandle, "the runtime was freed"));
     }
@@ -445,9 +451,19 @@ impl PodRef {
 
     /// A pod that never had an S has nobody else to settle it.
     pub(crate) fn settle_if_never_launched(&self) {
-        if !self.life().claimed() {
-            self.settle();
+        if let Some(runtime) = self.settled_if_never_launched() {
+            runtime.release();
         }
+    }
+
+    /// As [`PodRef::settled`], for a pod that never had an S. The lock makes it one step: whoever comes second finds the use
+    /// ended, so that the runtime that is freed next is released by the one who frees it.
+    pub(crate) fn settled_if_never_launched(&self) -> Option<Arc<RuntimeCell>> {
+        if self.life().claimed() {
+            return None;
+        }
+        let _cold = lock(&self.cell().cold);
+        self.settled()
     }
 
     pub(crate) fn start(&self) -> Result<()> {

@@ -1,10 +1,16 @@
 //! The public Rust type: a pod that is owned.
 
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use super::{DEFAULT_EXTEND_MAX, DEFAULT_GRACE, Place, Settings, free, make};
+use super::{DEFAULT_EXTEND_MAX, DEFAULT_GRACE, DEFAULT_KILL_AFTER, Place, Settings, free, make};
 use crate::error::{Error, Result};
 use crate::failure::{Failure, c_string};
+use crate::host::process::Process;
+use crate::host::{caller, main};
 use crate::lifecycle::{Event, State};
 use crate::limit::Limit;
 use crate::linux::{self, NEVER, Nanos};
@@ -17,8 +23,76 @@ pub enum Ready {
     /// As soon as `run_forever` is entered.
     #[default]
     OnRun,
-    /// When it says so: [`crate::Context::ready`].
+    /// When it says so: [`crate::Context::ready`], or for a command by sd_notify.
     Notify,
+    /// A command, when its own process group listens on this TCP port.
+    Port(u16),
+}
+
+/// Where a pod runs.
+#[derive(Clone, Debug)]
+pub enum Host {
+    /// In a thread of this process.
+    Thread {
+        /// In bytes; 0: what the system gives.
+        stack_size: usize,
+        /// A signal that gets S out of its system call when a stop is asked for; `None`: no kick.
+        kick_signal: Option<i32>,
+    },
+    /// In a child process.
+    Process(ProcessOptions),
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host::Thread { stack_size: 0, kick_signal: None }
+    }
+}
+
+/// How a child process is kept.
+#[derive(Clone, Debug)]
+pub struct ProcessOptions {
+    /// From the polite signal, when the grace is spent, to SIGKILL.
+    pub kill_after: Duration,
+    /// What cancel sends to a command; `None`: SIGTERM.
+    pub stop_signal: Option<i32>,
+    /// Over the inherited ones.
+    pub env: Vec<(OsString, OsString)>,
+    /// Its directory; `None`: inherited.
+    pub cwd: Option<PathBuf>,
+}
+
+impl Default for ProcessOptions {
+    fn default() -> ProcessOptions {
+        ProcessOptions { kill_after: DEFAULT_KILL_AFTER, stop_signal: None, env: Vec::new(), cwd: None }
+    }
+}
+
+impl ProcessOptions {
+    fn process(&self, ready: Ready) -> Result<Process> {
+        let env = self.env.iter().map(|(key, value)| {
+            let entry = [key.as_bytes(), b"=", value.as_bytes()].concat();
+            let good = !key.is_empty() && !key.as_bytes().contains(&b'=');
+            let entry = CString::new(entry).ok().filter(|_| good);
+            entry.ok_or_else(|| Error::argument(format!("env has {key:?}={value:?}: give a key without =, no NUL")))
+        });
+        let cwd = self.cwd.as_ref().map(|cwd| {
+            CString::new(cwd.as_os_str().as_bytes())
+                .map_err(|_| Error::argument(format!("cwd is {cwd:?}: it has a NUL")))
+        });
+        Ok(Process {
+            kill_after: nanos(self.kill_after),
+            stop_signal: self.stop_signal,
+            env: env.collect::<Result<_>>()?,
+            cwd: cwd.transpose()?,
+            port: if let Ready::Port(port) = ready { port } else { 0 },
+            live: Mutex::default(),
+        })
+    }
+}
+
+fn nanos(span: Duration) -> Nanos {
+    span.as_nanos().min(NEVER as u128 - 1) as Nanos
 }
 
 /// What a pod is made with.
@@ -34,10 +108,8 @@ pub struct Options {
     pub grace: Option<Duration>,
     /// All that [`crate::Context::extend`] may add.
     pub extend_max: Duration,
-    /// In bytes; 0: what the system gives.
-    pub stack_size: usize,
-    /// A signal that gets S out of its system call when a stop is asked for; `None`: no kick.
-    pub kick_signal: Option<i32>,
+    /// Where it runs.
+    pub host: Host,
     /// For [`crate::Context::args_vec`].
     pub args: Vec<u8>,
 }
@@ -50,8 +122,7 @@ impl Default for Options {
             ready_timeout: None,
             grace: Some(DEFAULT_GRACE),
             extend_max: DEFAULT_EXTEND_MAX,
-            stack_size: 0,
-            kick_signal: None,
+            host: Host::default(),
             args: Vec::new(),
         }
     }
@@ -69,21 +140,31 @@ impl Pod {
     /// INVALID_ARGUMENT names what is wrong; INVALID_STATE after a shutdown; RESOURCES.
     pub fn new(runtime: &Runtime, options: &Options) -> Result<Pod> {
         let name = options.name.as_deref().map(c_string);
-        let span = |d: Duration| d.as_nanos().min(NEVER as u128 - 1) as Nanos;
-        let kick_signal = options.kick_signal.unwrap_or(0);
-        if kick_signal != 0 && !linux::can_kick_with(kick_signal) {
-            return Err(Error::argument(format!("kick_signal is {kick_signal}: no thread can be kicked with it")));
-        }
+        let place = match &options.host {
+            Host::Process(process) => Place::Process(Box::new(process.process(options.ready)?)),
+            Host::Thread { .. } if matches!(options.ready, Ready::Port(_)) => {
+                return Err(Error::argument("ready is a port: it is for a command in a process"));
+            }
+            &Host::Thread { stack_size, kick_signal } => {
+                let kick_signal = kick_signal.unwrap_or(0);
+                if kick_signal != 0 && !linux::can_kick_with(kick_signal) {
+                    return Err(Error::argument(format!(
+                        "kick_signal is {kick_signal}: no thread can be kicked with it"
+                    )));
+                }
+                Place::Thread { stack_size, kick_signal }
+            }
+        };
         let pod = make(
             runtime.cell(),
             Settings {
                 name: name.as_deref(),
-                notify: options.ready == Ready::Notify,
-                ready_timeout: options.ready_timeout.map_or(0, |d| span(d).max(1)),
-                grace: options.grace.map_or(NEVER, span),
-                extend_max: span(options.extend_max),
+                notify: options.ready != Ready::OnRun,
+                ready_timeout: options.ready_timeout.map_or(0, |d| nanos(d).max(1)),
+                grace: options.grace.map_or(NEVER, nanos),
+                extend_max: nanos(options.extend_max),
                 args: &options.args,
-                place: Place::Thread { stack_size: options.stack_size, kick_signal },
+                place,
             },
         )?;
         Ok(Pod { pod })
@@ -95,6 +176,19 @@ impl Pod {
     /// INVALID_STATE: it was started or cancelled before. RESOURCES: no thread, nothing left behind, still NEW.
     pub fn start(&self) -> Result<()> {
         self.pod.start()
+    }
+    /// Runs it in this very thread, as a container's main process: SIGINT and SIGTERM cancel it, a second one or a grace
+    /// that is spent ends the process. A pod in a process is started and waited for. What `main` should return.
+    ///
+    /// # Errors
+    /// INVALID_STATE: it is not NEW, or another one is run; DEADLOCK (from inside); RESOURCES; NOT_FOUND: no `podkeep` program.
+    pub fn run(&self) -> Result<i32> {
+        let (reign, seated) = main::begin(&self.pod)?;
+        if let Some(seated) = seated {
+            caller::occupy(seated);
+        }
+        drop(reign);
+        Ok(caller::exit_code(&self.pod))
     }
     /// Asks for the end. Any thread, any time; does not block, but what a runtime owns may be dropped here if the pod is
     /// NEW and the runtime was dropped before.
@@ -131,7 +225,7 @@ impl Pod {
     pub fn name(&self) -> &'static str {
         self.pod.name()
     }
-    /// The kernel's id of its thread; `None`: there is none.
+    /// The kernel's id of its thread or process; `None`: there is none.
     pub fn id(&self) -> Option<i64> {
         Some(self.pod.kernel_id()).filter(|&id| id != 0)
     }

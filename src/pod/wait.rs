@@ -68,6 +68,11 @@ impl PodRef {
             match life.state() {
                 State::New => return Err(self.not_started(call)),
                 state if state.is_final() => {
+                    // After a cancel of a NEW pod the drop is due, and the keeper may not have come to it: not later than
+                    // this, and not on another thread. A look calls nobody's code.
+                    if limit != Limit::Now {
+                        self.settle_if_never_launched();
+                    }
                     // What follows the final state (a drop, the thread's own end) is waited for, but not for ever.
                     let until = self.entered_at(state).saturating_add(LEAVE_TIME).min(limit.deadline());
                     if limit == Limit::Now || life.gone() || !life.claimed() || linux::now() >= until {

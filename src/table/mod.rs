@@ -13,18 +13,18 @@
 
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::error::{Error, Result, Status};
 use crate::keeper::Bell;
-use crate::lifecycle::{CANCELLED_BITS, KICK_BIT, Life};
+use crate::lifecycle::{CANCELLED_BITS, Event, KICK_BIT, LINKED_BIT, Life};
 use crate::linux;
 use crate::pod::PodCell;
 use crate::world::World;
 
 mod slot;
 
-pub(crate) use slot::{Side, Slot, Step};
+pub(crate) use slot::{Asked, Side, Slot, Step};
 
 // A handle is shown as a pointer.
 const _: () = assert!(usize::BITS == 64);
@@ -101,6 +101,8 @@ pub(crate) struct Region {
     /// Monitors and a log: while there are any, the keeper hears of each stop at once.
     pub(crate) watchers: AtomicU32,
     pub(crate) bell: Bell,
+    /// What children are shown, a word a slot ([`Asked`]); null: there are no process pods.
+    pub(crate) shown: AtomicPtr<AtomicU64>,
     slots: [Slot; SLOTS],
 }
 
@@ -386,7 +388,54 @@ pub(crate) fn context_cancelled(handle: u64) -> bool {
     if cancelled && word as u32 & KICK_BIT != 0 {
         note_seen(region.slot(index), word, generation);
     }
+    if !cancelled && word as u32 & LINKED_BIT != 0 {
+        return asked_afar().stop && take_over(handle);
+    }
     cancelled
+}
+
+/// In the child of a process pod: the word of its slot in the host's table.
+static AFAR: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+
+/// From here on this process is asked to stop by `word`, which is never unmapped.
+pub(crate) fn listen_afar(word: &'static AtomicU64) {
+    AFAR.store(ptr::from_ref(word).cast_mut(), Release);
+}
+
+/// What the host asks of this process.
+pub(crate) fn asked_afar() -> Asked {
+    // SAFETY: null, or mapped for ever.
+    let word = unsafe { AFAR.load(Acquire).as_ref() };
+    Asked::from_word(word.map_or(0, |word| word.load(SeqCst)))
+}
+
+/// The host has asked for a stop, and its message is still on the way. Async-signal-safe.
+#[cold]
+fn take_over(handle: u64) -> bool {
+    if let Ok(pod) = PodRef::of_context(handle) {
+        pod.heed_afar();
+        pod.release_later();
+    }
+    true
+}
+
+impl PodRef {
+    /// Takes what the host has asked for as asked here. Async-signal-safe.
+    pub(crate) fn heed_afar(&self) {
+        if !self.life().is_linked() {
+            return;
+        }
+        let asked = asked_afar();
+        if asked.barred {
+            self.step(Event::Bar);
+        }
+        if asked.stop {
+            self.stop_limit.store(asked.until, Relaxed);
+            if let Some(step) = self.step(Event::Stop) {
+                crate::cancel::alert(self, step, true);
+            }
+        }
+    }
 }
 
 /// The way a kick learns that S knows. Only on the path that is taken once.

@@ -66,11 +66,19 @@ impl Slot {
         loop {
             let before = Life(seen as u32);
             let after = before.after(event)?;
+            if event == Event::Stop && before.is_afar() {
+                // Before it can be known here that it is asked for: then S can know it, too.
+                self.show(true, false);
+            }
             let (host, inside) = before.wakes(after);
             let next = seen & !0xFFFF_FFFF | after.woken(host, inside).0 as u64;
             match self.life.compare_exchange_weak(seen, next, SeqCst, SeqCst) {
                 Ok(_) => {
                     self.stamp(before, after);
+                    if after.is_afar() && (before.stop_asked(), before.barred()) != (after.stop_asked(), after.barred())
+                    {
+                        self.show(after.stop_asked(), after.barred());
+                    }
                     self.wake(host, inside);
                     return Some(Step { before, after });
                 }
@@ -85,6 +93,17 @@ impl Slot {
         if mask != 0 {
             let one = !host && inside == Inside::One;
             linux::futex_wake(self.futex(), mask, if one { 1 } else { i32::MAX });
+        }
+    }
+
+    /// Shows S in its child what is asked of it.
+    pub(crate) fn show(&self, stop: bool, barred: bool) {
+        let shown = region().map_or(ptr::null_mut(), |region| region.shown.load(Acquire));
+        if !shown.is_null() {
+            let until = if stop { self.stop_deadline(linux::now()) } else { 0 };
+            let word = Asked { stop, barred, until }.word();
+            // SAFETY: a word for each slot, never unmapped.
+            unsafe { (*shown.add(self.index() as usize)).store(word, SeqCst) };
         }
     }
 
@@ -153,6 +172,30 @@ impl Slot {
         }
         // SAFETY: slots are never unmapped.
         unsafe { linux::futex_wait(self.futex(), next.0, until, if side == Side::Host { HOST } else { POD }) }
+    }
+}
+
+/// What is asked of an S in a child process, as one word of memory that it can read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Asked {
+    pub(crate) stop: bool,
+    /// No callback is to begin any more.
+    pub(crate) barred: bool,
+    /// When the grace is spent; NEVER: no limit. The clock is the same for all processes.
+    pub(crate) until: linux::Nanos,
+}
+
+/// Below the time, which is exact to 4 ns: bits of their own.
+const SHOWN_STOP: u64 = 1;
+const SHOWN_BAR: u64 = 2;
+
+impl Asked {
+    fn word(self) -> u64 {
+        self.until & !3 | if self.stop { SHOWN_STOP } else { 0 } | if self.barred { SHOWN_BAR } else { 0 }
+    }
+    pub(super) fn from_word(word: u64) -> Asked {
+        let until = if word & !3 == linux::NEVER & !3 { linux::NEVER } else { word & !3 };
+        Asked { stop: word & SHOWN_STOP != 0, barred: word & SHOWN_BAR != 0, until }
     }
 }
 

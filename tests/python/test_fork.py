@@ -55,7 +55,8 @@ def test_forks_at_any_moment(program):
 
     Their pods run only from 3.13 on. Before, CPython's fork does not take the lock of its list of thread states, and a child
     forked while a native thread comes into Python for the first time, or leaves it, waits for that lock for ever inside
-    os.fork(), before any code of ours.
+    os.fork(), before any code of ours. For the same reason a pod that is closed before its start must end on the thread that
+    closes it: the library's own threads stay out of Python.
     """
     ran = program(
         """

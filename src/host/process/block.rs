@@ -45,7 +45,9 @@ pub(crate) struct Block {
     pub(crate) seat: AtomicU32,
     pub(crate) heartbeat: AtomicU64,
     pub(crate) incarnation: u32,
+    pub(crate) slot: u32,
     pub(crate) notify: u32,
+    _pad: u32,
     pub(crate) extend_max: Nanos,
     runtime: Span,
     pod: Span,
@@ -68,6 +70,8 @@ pub(crate) struct Brief<'a> {
     pub(crate) notify: bool,
     pub(crate) extend_max: Nanos,
     pub(crate) incarnation: u32,
+    /// Of the pod, in the host's tables.
+    pub(crate) slot: u32,
 }
 
 /// The host's view: the first page, for as long as the child is kept.
@@ -108,7 +112,9 @@ pub(crate) fn make(brief: &Brief<'_>) -> Result<(View, OwnedFd), i32> {
         seat: AtomicU32::new(0),
         heartbeat: AtomicU64::new(0),
         incarnation: brief.incarnation,
+        slot: brief.slot,
         notify: brief.notify as u32,
+        _pad: 0,
         extend_max: brief.extend_max,
         runtime: put(brief.runtime.to_bytes()),
         pod: put(brief.pod.to_bytes()),
@@ -212,6 +218,7 @@ mod tests {
             notify: true,
             extend_max: 5,
             incarnation: 3,
+            slot: 9,
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 
 use super::block::{Errand as Brief, View};
-use super::frame::{Frame, Reader};
+use super::frame::{Frame, Reader, Told};
 use super::io::{Errand, Next, What};
 use super::notify::{self, Word};
 use super::port;
@@ -14,7 +14,7 @@ use super::stderr::{Look, Stderr};
 use crate::failure::{Kind, Record};
 use crate::lifecycle::{Event, Phase, Seat, State};
 use crate::linux::process::{self, Ended, read_some, send_some, signal_name};
-use crate::linux::{self, NEVER, Nanos};
+use crate::linux::{self, Nanos};
 use crate::table::PodRef;
 use crate::world::lock;
 
@@ -211,9 +211,14 @@ impl Child {
                 if said.records.len() >= 64 {
                     return Err("it tells of failures without end".to_owned());
                 }
-                let record = pod.record(told.phase, told.kind, told.code, "");
-                said.records.push(Record { message: told.message, data: told.data.into(), ..record });
+                said.records.push(self.told(told));
             }
+            Frame::HookRecord(told) => {
+                let earlier = std::mem::take(&mut said.records);
+                pod.advance_told(Event::Fail, earlier);
+                lock(&pod.cell().cold).push_hook(self.told(told));
+            }
+            Frame::Failed => pod.advance_told(Event::Fail, std::mem::take(&mut said.records)),
             Frame::RunReturned { failed } => {
                 pod.advance_told(Event::RunReturned { failed }, std::mem::take(&mut said.records));
             }
@@ -226,9 +231,14 @@ impl Child {
                     pod.advance_told(Event::Fail, records);
                 }
             }
-            Frame::Cancel(_) => return Err("it says what only a host says".to_owned()),
+            Frame::Look => return Err("it says what only a host says".to_owned()),
         }
         Ok(())
+    }
+
+    fn told(&self, told: Told) -> Record {
+        let record = self.pod.record(told.phase, told.kind, told.code, "");
+        Record { message: told.message, data: told.data.into(), ..record }
     }
 
     /// It broke the rules: its pod is lost, and it is killed.
@@ -279,7 +289,8 @@ impl Child {
             return;
         }
         if self.brief == Brief::Command && !said.claimed {
-            let signal = self.pod.cell().process.as_ref().map_or(libc::SIGTERM, |process| process.stop_signal);
+            let signal =
+                self.pod.cell().process.as_ref().and_then(|process| process.stop_signal).unwrap_or(libc::SIGTERM);
             said.signal = Some(signal);
             match said.main_pid {
                 Some(pid) => process::signal_pid(pid, signal),
@@ -288,13 +299,13 @@ impl Child {
             process::signal_process(&self.pidfd, libc::SIGCONT);
             return;
         }
-        let left = match self.pod.stop_deadline(linux::now()) {
-            NEVER => NEVER,
-            at => at.saturating_sub(linux::now()),
-        };
+        self.wake();
+    }
+
+    /// Has the child look at what is asked of it. One that reads nothing any more is made to end when its grace is spent.
+    pub(crate) fn wake(&self) {
         let mut bytes = Vec::new();
-        Frame::Cancel(left).write(&mut bytes);
-        // A child that reads nothing any more is made to end when its grace is spent.
+        Frame::Look.write(&mut bytes);
         let _ = send_some(&self.channel, &bytes, false);
     }
 
@@ -374,9 +385,9 @@ impl Child {
         if command && ended == Ended::Exited(0) {
             return None;
         }
-        // It was made to end, and the failure that tells so is known.
+        // It was made to end, and the failure that tells so is known: only a crash on the way is another.
         let by_force = |signal| signal == libc::SIGTERM || signal == libc::SIGKILL;
-        if said.forced && matches!(ended, Ended::Killed { signal, .. } if by_force(signal)) {
+        if said.forced && !matches!(ended, Ended::Killed { signal, .. } if !by_force(signal)) {
             return None;
         }
         Some(self.record(phase, ended, if command || said.claimed { "it " } else { "before it claimed its pod it " }))

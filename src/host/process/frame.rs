@@ -21,6 +21,10 @@ pub(crate) enum Frame {
     Ready,
     /// A failure, in order of time; the step it belongs to follows.
     Record(Told),
+    /// What the hook says of itself, instead of what it said before: it counts at once.
+    HookRecord(Told),
+    /// The failures told so far count, though no step goes with them.
+    Failed,
     RunReturned {
         failed: bool,
     },
@@ -31,8 +35,8 @@ pub(crate) enum Frame {
     End {
         failed: bool,
     },
-    /// To the child: stop; so much time is left (`Nanos::MAX`: no limit).
-    Cancel(Nanos),
+    /// To the child: look at what is asked of you ([`super::shown`]). A wake, no more.
+    Look,
 }
 
 /// A failure record as it crosses.
@@ -56,7 +60,9 @@ impl Frame {
             Frame::Status(_) => 6,
             Frame::Extend(_) => 7,
             Frame::End { .. } => 8,
-            Frame::Cancel(_) => 9,
+            Frame::Look => 9,
+            Frame::HookRecord(_) => 10,
+            Frame::Failed => 11,
         }
     }
 
@@ -66,11 +72,11 @@ impl Frame {
         into.extend_from_slice(&[0; 4]);
         into.push(self.kind());
         match self {
-            Frame::Claimed | Frame::InitOk | Frame::Ready => {}
+            Frame::Claimed | Frame::InitOk | Frame::Ready | Frame::Look | Frame::Failed => {}
             Frame::RunReturned { failed } | Frame::End { failed } => into.push(*failed as u8),
-            Frame::Extend(span) | Frame::Cancel(span) => into.extend_from_slice(&span.to_le_bytes()),
+            Frame::Extend(span) => into.extend_from_slice(&span.to_le_bytes()),
             Frame::Status(text) => write_bytes(into, cut(text, LARGEST / 4).as_bytes()),
-            Frame::Record(told) => {
+            Frame::Record(told) | Frame::HookRecord(told) => {
                 into.push(told.phase as u8);
                 into.push(told.kind as u8);
                 into.extend_from_slice(&told.code.to_le_bytes());
@@ -89,18 +95,14 @@ impl Frame {
             1 => Frame::Claimed,
             2 => Frame::InitOk,
             3 => Frame::Ready,
-            4 => Frame::Record(Told {
-                phase: Phase::from_number(take::<1>(from)?[0] as i32).ok_or("it names no phase")?,
-                kind: Kind::from_number(take::<1>(from)?[0] as i32).ok_or("it names no kind of failure")?,
-                code: i32::from_le_bytes(take(from)?),
-                message: c_string(&read_text(from)?),
-                data: read_bytes(from)?.to_vec(),
-            }),
+            4 => Frame::Record(read_told(from)?),
             5 => Frame::RunReturned { failed: read_bool(from)? },
             6 => Frame::Status(read_text(from)?),
             7 => Frame::Extend(u64::from_le_bytes(take(from)?)),
             8 => Frame::End { failed: read_bool(from)? },
-            9 => Frame::Cancel(u64::from_le_bytes(take(from)?)),
+            9 => Frame::Look,
+            10 => Frame::HookRecord(read_told(from)?),
+            11 => Frame::Failed,
             kind => return Err(format!("no message has the kind {kind}")),
         };
         match content.len() {
@@ -139,6 +141,16 @@ fn read_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], String> {
 
 fn read_text(from: &mut &[u8]) -> Result<String, String> {
     String::from_utf8(read_bytes(from)?.to_vec()).map_err(|_| "its text is not UTF-8".to_owned())
+}
+
+fn read_told(from: &mut &[u8]) -> Result<Told, String> {
+    Ok(Told {
+        phase: Phase::from_number(take::<1>(from)?[0] as i32).ok_or("it names no phase")?,
+        kind: Kind::from_number(take::<1>(from)?[0] as i32).ok_or("it names no kind of failure")?,
+        code: i32::from_le_bytes(take(from)?),
+        message: c_string(&read_text(from)?),
+        data: read_bytes(from)?.to_vec(),
+    })
 }
 
 fn read_bool(from: &mut &[u8]) -> Result<bool, String> {
@@ -201,12 +213,14 @@ mod tests {
             Frame::Claimed,
             Frame::InitOk,
             Frame::Ready,
-            Frame::Record(told),
+            Frame::Record(told.clone()),
+            Frame::HookRecord(told),
+            Frame::Failed,
             Frame::RunReturned { failed: true },
             Frame::Status("half way".into()),
             Frame::Extend(5),
             Frame::End { failed: false },
-            Frame::Cancel(u64::MAX),
+            Frame::Look,
         ]
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Io {
     poller: Poller,
     /// Wakes the thread for what was put into its hands.
     bell: OwnedFd,
+    /// For the children: what is asked of them.
+    pub(super) shown: OwnedFd,
     pub(crate) guardian: Mutex<Guardian>,
     hands: Mutex<Hands>,
 }
@@ -52,10 +54,17 @@ static BELL: AtomicI32 = AtomicI32::new(-1);
 /// This process reaps the orphans that it inherits: it is the first of its namespace, and S is a child of it.
 static ADOPTS: AtomicBool = AtomicBool::new(false);
 
+/// Held while a child is made that does not stand in the list yet.
+pub(super) static SPAWNING: Mutex<()> = Mutex::new(());
+
 /// Whether children that are no pods' are reaped, too.
 pub(crate) fn adopt(yes: bool) {
     ADOPTS.store(yes, SeqCst);
     look_for_orphans();
+}
+
+pub(super) fn adopts() -> bool {
+    ADOPTS.load(SeqCst)
 }
 
 /// A child of this process may have ended. Async-signal-safe.
@@ -84,6 +93,7 @@ pub(crate) fn ensure(world: &'static World) -> Result<&'static Io> {
     let made = Io {
         poller: Poller::new().map_err(refused)?,
         bell: linux::event_fd().map_err(refused)?,
+        shown: super::shown::make()?,
         guardian: Mutex::new(guardian),
         hands: Mutex::default(),
     };
@@ -204,6 +214,8 @@ extern "C-unwind" fn enter(io: *mut c_void) -> *mut c_void {
             }
         }
         if ADOPTS.load(SeqCst) {
+            // Nobody is between its start and its place in the list.
+            let _spawning = lock(&SPAWNING);
             linux::signal::reap_strangers(|pid| lock(&io.hands).children.values().any(|child| child.pid() == pid));
         }
     }

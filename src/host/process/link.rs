@@ -17,7 +17,7 @@ use crate::linux::process::{self, read_some, send_some};
 use crate::linux::{self, NEVER, poll};
 use crate::pod::{self, Settings};
 use crate::runtime::RuntimeCell;
-use crate::table::{PodRef, Step};
+use crate::table::{self, PodRef, Step};
 use crate::world::{World, lock};
 
 /// `podkeep_child_run` was called in this program: it can be started anew.
@@ -120,6 +120,10 @@ impl Link {
         if step.entered(State::Running) && after.is_notify() {
             self.send(&Frame::Ready);
         }
+        if before.hook_running() && !after.hook_running() && after.failed() {
+            self.tell_records(pod);
+            self.send(&Frame::Failed);
+        }
         if before.seat() == Seat::Run && (entered(Seat::Hook) || entered(Seat::Teardown) || entered(Seat::Barred)) {
             self.tell_records(pod);
             self.send(&Frame::RunReturned { failed: after.failed() });
@@ -128,18 +132,33 @@ impl Link {
 
     fn tell_records(&self, pod: &PodRef) {
         let records = lock(&pod.cell().cold).records();
-        let mut outbox = lock(&self.outbox);
-        if outbox.ended {
+        self.tell_up_to(&records, records.len(), &mut lock(&self.outbox));
+    }
+
+    /// Tells of the failures before `end` that were not told yet.
+    fn tell_up_to(&self, records: &[Record], end: usize, outbox: &mut Outbox) {
+        let new = records.get(outbox.told..end).unwrap_or_default();
+        if outbox.ended || new.is_empty() {
             return;
         }
-        let new = records.get(outbox.told..).unwrap_or_default();
         for record in new {
-            let Record { phase, kind, code, ref message, ref data, .. } = *record;
-            let told = Told { phase, kind, code, message: message.clone(), data: data.to_vec() };
-            Frame::Record(told).write(&mut outbox.bytes);
+            Frame::Record(told(record)).write(&mut outbox.bytes);
         }
-        outbox.told += new.len();
-        self.flush(&mut outbox, false);
+        outbox.told = end;
+        self.flush(outbox, false);
+    }
+
+    /// The hook has said of itself what stands at `at` in the chain: for the first time, or anew.
+    pub(crate) fn tell_hook(&self, pod: &PodRef, at: usize) {
+        let records = lock(&pod.cell().cold).records();
+        let Some(record) = records.get(at) else { return };
+        let mut outbox = lock(&self.outbox);
+        self.tell_up_to(&records, at, &mut outbox);
+        if !outbox.ended {
+            Frame::HookRecord(told(record)).write(&mut outbox.bytes);
+            outbox.told = outbox.told.max(at + 1);
+            self.flush(&mut outbox, false);
+        }
     }
 
     pub(crate) fn tell_status(&self, text: &str) {
@@ -158,6 +177,15 @@ impl Link {
         self.block.heartbeat.store(now, Relaxed);
     }
 
+    /// The pod cannot be run here; the code for `main`.
+    pub(crate) fn refuse(&self, why: &Error) -> i32 {
+        let message = crate::failure::c_string(&why.sentence);
+        let told = Told { phase: Phase::Spawn, kind: Kind::Lost, code: 0, message, data: Vec::new() };
+        self.send(&Frame::Record(told));
+        self.send(&Frame::End { failed: true });
+        127
+    }
+
     /// The library's word for the end; waits until the host has it, or is gone.
     pub(crate) fn end(&self, pod: &PodRef) {
         self.tell_records(pod);
@@ -168,6 +196,11 @@ impl Link {
             self.flush(&mut outbox, true);
         }
     }
+}
+
+fn told(record: &Record) -> Told {
+    let Record { phase, kind, code, ref message, ref data, .. } = *record;
+    Told { phase, kind, code, message: message.clone(), data: data.to_vec() }
 }
 
 /// A pod that this process was started for, claimed and ready to be run here.
@@ -191,9 +224,10 @@ pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<Runtime
     let Some(marker) = std::env::var_os(MARKER) else { return Ok(Claim::None) };
     // Removed whatever comes of it: it is for this process alone.
     process::forget_variable(c"PODKEEP_CHILD");
-    let fds = marker.to_str().and_then(|text| text.split_once(':'));
-    let fds = fds.and_then(|(channel, block)| Some((channel.parse::<RawFd>().ok()?, block.parse::<RawFd>().ok()?)));
-    let Some((channel, block)) = fds else { return Ok(Claim::None) };
+    let fds: Option<Vec<RawFd>> = marker.to_str().and_then(|text| text.split(':').map(|fd| fd.parse().ok()).collect());
+    let Some(&[channel, block, shown]) = fds.as_deref().and_then(<[RawFd]>::as_array) else {
+        return Ok(Claim::None);
+    };
     let mapped = match Mapped::open(block, process::own_pid()) {
         Ok(mapped) => mapped,
         // Inherited by a process that it was not made for.
@@ -205,8 +239,12 @@ pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<Runtime
             ));
         }
     };
-    process::close_on_exec(channel);
-    process::close_on_exec(block);
+    for fd in [channel, block, shown] {
+        process::close_on_exec(fd);
+    }
+    if let Some(word) = super::shown::read(shown, mapped.block().slot) {
+        table::listen_afar(word);
+    }
     let world = World::get()?;
     let name = mapped.runtime();
     let runtime = match mapped.errand() {
@@ -252,18 +290,7 @@ pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<Runtime
     });
     match made {
         Ok(pod) => Ok(Claim::Pod(Claimed { pod, link })),
-        Err(error) => {
-            let told = Told {
-                phase: Phase::Spawn,
-                kind: Kind::Lost,
-                code: 0,
-                message: crate::failure::c_string(&error.sentence),
-                data: Vec::new(),
-            };
-            link.send(&Frame::Record(told));
-            link.send(&Frame::End { failed: true });
-            Ok(Claim::Refused(127))
-        }
+        Err(error) => Ok(Claim::Refused(link.refuse(&error))),
     }
 }
 
@@ -287,25 +314,30 @@ extern "C-unwind" fn enter(link: *mut c_void) -> *mut c_void {
             Err(libc::EAGAIN | libc::EINTR) => continue,
             _ => {
                 // The host is gone, or has given this pod up.
-                link.stop(NEVER);
+                link.stop();
                 return ptr::null_mut();
             }
         }
         while let Some(Ok(frame)) = reader.next() {
-            if let Frame::Cancel(left) = frame {
-                link.stop(left);
+            if frame == Frame::Look {
+                link.look();
             }
         }
     }
 }
 
 impl Link {
-    /// The host asks for the end; so much time is left.
-    fn stop(&self, left: linux::Nanos) {
-        let Some(pod) = lock(&self.pod).clone() else { return };
-        if left != NEVER {
-            pod.stop_limit.store(crate::limit::after(left), Relaxed);
+    /// The host has asked for something in the memory that both see.
+    fn look(&self) {
+        if let Some(pod) = &*lock(&self.pod) {
+            pod.heed_afar();
         }
-        pod.advance(Event::Stop);
+    }
+
+    /// The host is gone.
+    fn stop(&self) {
+        if let Some(pod) = &*lock(&self.pod) {
+            pod.advance(Event::Stop);
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! | room | what it is for |
 //! |---|---|
 //! | `program` | what is executed: found, with its arguments and environment |
-//! | `block`, `frame` | what host and child share, and what they say to each other |
+//! | `block`, `shown`, `frame` | what host and child share, and what they say to each other |
 //! | `child`, `stderr`, `notify`, `port` | one child, as its host sees it |
 //! | `io` | the thread that waits for all of them |
 //! | `guardian` | who ends them when the host is ended |
@@ -35,6 +35,7 @@ pub(crate) mod link;
 mod notify;
 mod port;
 pub(crate) mod program;
+mod shown;
 mod stderr;
 
 pub(crate) use io::{Io, adopt, look_for_orphans};
@@ -43,7 +44,8 @@ use program::Vector;
 /// What a process pod has beyond any pod.
 pub(crate) struct Process {
     pub(crate) kill_after: Nanos,
-    pub(crate) stop_signal: i32,
+    /// Of a command; `None`: SIGTERM.
+    pub(crate) stop_signal: Option<i32>,
     /// "KEY=VALUE", over the inherited ones.
     pub(crate) env: Vec<CString>,
     pub(crate) cwd: Option<CString>,
@@ -53,6 +55,17 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Refuses what only a command has a use for.
+    pub(crate) fn check(&self, source: &Source) -> Result<()> {
+        let field = match source {
+            Source::Command(_) => return Ok(()),
+            _ if self.stop_signal.is_some() => "stop_signal",
+            _ if self.port != 0 => "ready_port",
+            _ => return Ok(()),
+        };
+        Err(Error::argument(format!("options.{field} is set: it is for a command, and this pod's runtime is none")))
+    }
+
     pub(crate) fn child(&self) -> Option<Arc<child::Child>> {
         lock(&self.live).clone()
     }
@@ -70,7 +83,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
     };
 
     let mut env = program::environment(&process.env);
-    env.extend(CString::new(format!("{}=3:4", program::MARKER)));
+    env.extend(CString::new(format!("{}=3:4:5", program::MARKER)));
     let source = &cell.runtime.source;
     let notify = match source {
         Source::Command(_) => Some(notify::Socket::new().map_err(refused)?),
@@ -97,12 +110,22 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
     let null = process::null_device().map_err(refused)?;
     let (argv, envp) = (Vector::new(argv), Vector::new(env));
     let group = lock(&io.guardian).place(pod.index());
+    // What was asked of another pod in this slot is not asked of this one.
+    pod.show(false, false);
+    let spawning = io::adopts().then(|| lock(&io::SPAWNING));
     let spawned = process::spawn(&Plan {
         program: &executable,
         argv: argv.pointers(),
         envp: envp.pointers(),
         cwd: process.cwd.as_deref(),
-        descriptors: &[null.as_raw_fd(), -1, write_stderr.as_raw_fd(), theirs.as_raw_fd(), memory.as_raw_fd()],
+        descriptors: &[
+            null.as_raw_fd(),
+            -1,
+            write_stderr.as_raw_fd(),
+            theirs.as_raw_fd(),
+            memory.as_raw_fd(),
+            io.shown.as_raw_fd(),
+        ],
         group,
         outcome: &view.outcome,
     });
@@ -142,6 +165,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
         process::reap(&child.pidfd);
         return Err(refused(error));
     }
+    drop(spawning);
     pod.tid.store(child.pid, Relaxed);
     *lock(&process.live) = Some(child.clone());
     pod.advance(Event::Launch);
@@ -184,6 +208,7 @@ fn brief(pod: &PodRef) -> Result<block::Brief<'_>> {
         notify: cell.notify,
         extend_max: cell.extend_max,
         incarnation: pod.incarnation(),
+        slot: pod.index(),
     })
 }
 

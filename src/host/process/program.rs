@@ -130,7 +130,8 @@ pub(crate) fn set_podkeep(path: Option<&CStr>) -> Result<()> {
 /// The `podkeep` program: as it was given, as the environment says, beside the library, in PATH.
 pub(crate) fn podkeep() -> Result<CString> {
     let given = lock(&GIVEN).clone();
-    let told = std::env::var_os(PROGRAM_VARIABLE).map(PathBuf::from);
+    let believed = !linux::process::is_privileged();
+    let told = std::env::var_os(PROGRAM_VARIABLE).filter(|_| believed).map(PathBuf::from);
     let mut looked: Vec<PathBuf> = given.into_iter().chain(told).collect();
     if looked.is_empty() {
         let library = linux::process::own_path().map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
@@ -138,7 +139,8 @@ pub(crate) fn podkeep() -> Result<CString> {
         looked.extend(
             beside.iter().flat_map(|dir| ["podkeep", "../bin/podkeep", "../../bin/podkeep"].map(|name| dir.join(name))),
         );
-        looked.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths).map(|dir| dir.join("podkeep")));
+        let path = std::env::var_os("PATH").filter(|_| believed);
+        looked.extend(path.iter().flat_map(std::env::split_paths).map(|dir| dir.join("podkeep")));
     }
     let found = looked.iter().find(|path| is_program(path));
     found.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok()).ok_or_else(|| {

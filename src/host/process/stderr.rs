@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
-use crate::linux::poll;
-use crate::linux::process::{self, read_some};
+use crate::linux::process::read_some;
+use crate::linux::stderr::HostStderr;
 
 /// How much of the end is kept.
 const KEPT: usize = 64 << 10;
@@ -13,9 +13,6 @@ const KEPT: usize = 64 << 10;
 const LINE: usize = 4096;
 /// At most so many bytes are passed on at once: what a pipe that can be written takes without blocking.
 const PIECE: usize = 4096;
-
-/// The host's own stderr.
-const HOST: i32 = 2;
 
 #[derive(Default)]
 pub(crate) struct Stderr {
@@ -39,9 +36,8 @@ pub(crate) enum Look {
 impl Stderr {
     /// Reads a piece and passes it on. With `last`, not waiting for the host's stderr: what it does not take is kept only.
     pub(crate) fn look(&mut self, pipe: &OwnedFd, pod: &'static CStr, last: bool) -> Look {
-        let open = process::is_open(HOST);
-        let takes = open && poll::takes_bytes(HOST);
-        if open && !takes && !last {
+        let host = HostStderr::open();
+        if host.is_full() && !last {
             return Look::Full;
         }
         let mut piece = [0; PIECE];
@@ -52,9 +48,7 @@ impl Stderr {
             Err(libc::EAGAIN) => return Look::Empty,
             Err(_) => return Look::Closed,
         };
-        if takes {
-            process::write_once(HOST, read);
-        }
+        host.write(read);
         self.end.extend(read);
         let surplus = self.end.len().saturating_sub(KEPT);
         self.end.drain(..surplus);

@@ -1,0 +1,31 @@
+//! What a host asks of its children, where they see it without a message: a table of a word a pod's slot, which the
+//! host writes in the very step that asks, in a signal handler, too, and which no child can write.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use crate::error::{Error, Result};
+use crate::linux::{self, process};
+use crate::table::{self, SLOTS};
+
+const LENGTH: usize = SLOTS * size_of::<AtomicU64>();
+
+/// Makes the table, for ever; the descriptor, which can only be read, is for the children.
+pub(super) fn make() -> Result<OwnedFd> {
+    let refused =
+        |error| Error::resources(format!("no memory for what children are shown: {}", linux::describe(error)));
+    let memory = process::shared_memory(c"podkeep-shown", &[], LENGTH).map_err(refused)?;
+    let base = process::map_shared(memory.as_raw_fd(), LENGTH).map_err(refused)?;
+    let readable = process::read_only(&memory).map_err(refused)?;
+    let region = table::ensure_region()?;
+    region.shown.store(base.cast::<AtomicU64>(), SeqCst);
+    Ok(readable)
+}
+
+/// The word of one slot, in the child.
+pub(super) fn read(fd: RawFd, slot: u32) -> Option<&'static AtomicU64> {
+    process::sealed_length(fd).filter(|&length| length == LENGTH && (slot as usize) < SLOTS)?;
+    let base = process::map_readable(fd, LENGTH).ok()?.cast::<AtomicU64>();
+    // SAFETY: inside of a mapping that is never unmapped; this process only reads it.
+    unsafe { base.add(slot as usize).as_ref() }
+}
