@@ -143,10 +143,7 @@ fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell
     }
     let mut again = NEVER;
     if pod.life().stop_asked() {
-        cancel::forward(&pod, &mut lock(&pod.cell().cold));
-        if pod.life().hook_due() {
-            world.crew.call_hook(pod.clone());
-        }
+        pass_on(&pod);
         if let Some(process) = &pod.cell().process {
             host::process::stop(process);
         }
@@ -163,6 +160,17 @@ fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell
         State::Starting => again.min(ready_timeout(&pod)),
         State::Stopping => again.min(grace(&pod)),
         _ => again,
+    }
+}
+
+/// Passes a stop on to what waits for it inside: its descriptor, its hook. Also where there is no keeper: in a pod's child,
+/// whose host keeps the time.
+pub(crate) fn pass_on(pod: &PodRef) {
+    cancel::forward(pod, &mut lock(&pod.cell().cold));
+    if pod.life().hook_due()
+        && let Some(world) = World::existing()
+    {
+        world.crew.call_hook(pod.clone());
     }
 }
 

@@ -176,6 +176,9 @@ impl podkeep_pod_options {
                     let shown = entry.to_string_lossy();
                     return Err(Error::argument(format!("options.env[{}] is {shown:?}: give KEY=VALUE", all.len())));
                 }
+                if entry.to_bytes().starts_with(b"PODKEEP_CHILD=") {
+                    return Err(Error::argument("options.env sets PODKEEP_CHILD: that is the library's own word"));
+                }
                 all.push(entry.to_owned());
                 at = at.add(1);
             }

@@ -20,7 +20,8 @@ pub(crate) fn prepare(pod: &PodRef, call: &str) -> Result<Seated> {
     role::refuse_waiting_for_all(call)?;
     let world = World::get()?;
     pod.claim()?;
-    let had = keeper::ensure(world)
+    let keeper = if pod.life().is_linked() { Ok(()) } else { keeper::ensure(world) };
+    let had = keeper
         .and_then(|()| host::thread::ready_to_notice())
         .and_then(|()| if pod.life().has_hook() { world.crew.reserve(world) } else { Ok(()) });
     if let Err(error) = had {

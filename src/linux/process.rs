@@ -6,7 +6,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering::*};
 
 use super::errno;
 
@@ -21,6 +21,8 @@ pub(crate) struct Plan<'a> {
     /// What the child's descriptors 0, 1, 2 ... are; -1: inherited as it is. All others are closed by the exec. Each is at
     /// least [`FIRST_SPARE`], so that none is overwritten before it is copied.
     pub(crate) descriptors: &'a [RawFd],
+    /// Where the child writes its id into its environment.
+    pub(crate) pid_digits: &'a [AtomicU8],
     /// Where the child's id is noted before anything of it can run: who watches for the host's end finds it there.
     pub(crate) group: &'a AtomicU32,
     /// In memory shared with the child, whatever a clone shares.
@@ -174,6 +176,11 @@ extern "C" fn begin(start: *mut c_void) -> c_int {
         let pid = libc::getpid();
         plan.outcome.pid.store(pid, SeqCst);
         plan.group.store(pid as u32, SeqCst);
+        let mut rest = pid;
+        for digit in plan.pid_digits.iter().rev() {
+            digit.store(b'0' + (rest % 10) as u8, Relaxed);
+            rest /= 10;
+        }
         // After the note: either the host lives now, and who watches for its end will find the note, or this is seen.
         if libc::getppid() != *host {
             libc::_exit(127);

@@ -232,7 +232,9 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result
         Some(process) => process.check(&runtime.source)?,
     }
     // A cancel in a signal handler needs the keeper to tell of it, but a pod can be made without; start insists.
-    let _ = keeper::ensure(world);
+    if link.is_none() {
+        let _ = keeper::ensure(world);
+    }
     let cell = PodCell {
         runtime: runtime.clone(),
         name,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{DEFAULT_EXTEND_MAX, DEFAULT_GRACE, DEFAULT_KILL_AFTER, Place, Settings, free, make};
 use crate::error::{Error, Result};
 use crate::failure::{Failure, c_string};
-use crate::host::process::Process;
+use crate::host::process::{Process, program::MARKER};
 use crate::host::{caller, main};
 use crate::lifecycle::{Event, State};
 use crate::limit::Limit;
@@ -72,9 +72,13 @@ impl ProcessOptions {
     fn process(&self, ready: Ready) -> Result<Process> {
         let env = self.env.iter().map(|(key, value)| {
             let entry = [key.as_bytes(), b"=", value.as_bytes()].concat();
-            let good = !key.is_empty() && !key.as_bytes().contains(&b'=');
+            let good = !key.is_empty() && !key.as_bytes().contains(&b'=') && key != MARKER;
             let entry = CString::new(entry).ok().filter(|_| good);
-            entry.ok_or_else(|| Error::argument(format!("env has {key:?}={value:?}: give a key without =, no NUL")))
+            entry.ok_or_else(|| {
+                Error::argument(format!(
+                    "env has {key:?}={value:?}: give a key without =, not the library's own, no NUL"
+                ))
+            })
         });
         let cwd = self.cwd.as_ref().map(|cwd| {
             CString::new(cwd.as_os_str().as_bytes())

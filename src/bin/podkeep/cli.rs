@@ -40,8 +40,7 @@ Exit codes:
   1-255  the command's own code, or the failure's
   2      wrong usage
   124    the grace was spent
-  126    the command is found, but cannot be executed
-  127    nothing to run: no such command, library or symbol
+  127    it cannot be started: no such command, library or symbol
   128+n  ended by signal n
 
 Times are seconds (2.5) or have a unit (500ms, 2m).")]

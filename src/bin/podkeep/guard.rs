@@ -158,8 +158,10 @@ fn kill_all(table: c_int) -> usize {
         }
         let got = got as usize / size_of::<u32>();
         for group in entries[..got].iter().filter_map(|entry| killable(*entry, own)) {
+            // The child itself as well: it may have left its group.
             // SAFETY: takes numbers alone.
-            if unsafe { libc::kill(-group, libc::SIGKILL) } == 0 {
+            let hit = unsafe { [libc::kill(-group, libc::SIGKILL), libc::kill(group, libc::SIGKILL)] };
+            if hit.contains(&0) {
                 found += 1;
             }
         }

@@ -43,7 +43,6 @@ pub(crate) struct Child {
 #[derive(Default)]
 pub(crate) struct Said {
     reader: Reader,
-    claimed: bool,
     /// Failures whose step has not come yet.
     records: Vec<Record>,
     /// The library's word for the end: whether it failed.
@@ -92,14 +91,14 @@ impl Child {
         self.pod.cell().name
     }
 
-    /// Where S is, as far as its own word goes.
-    pub(crate) fn phase(&self) -> Phase {
-        let said = lock(&self.said);
-        self.phase_of(&said)
+    /// Whether a program that knows podkeep has taken the pod over.
+    fn claimed(&self) -> bool {
+        self.view.claimed.load(Acquire) != 0
     }
 
-    fn phase_of(&self, said: &Said) -> Phase {
-        if self.brief == Brief::Command && !said.claimed {
+    /// Where S is, as far as its own word goes.
+    pub(crate) fn phase(&self) -> Phase {
+        if self.brief == Brief::Command && !self.claimed() {
             return if self.pod.life().was_running() { Phase::Run } else { Phase::Ready };
         }
         Seat::from_number(self.view.seat.load(Acquire)).phase()
@@ -139,7 +138,7 @@ impl Child {
             }
             Errand::Mute => {
                 let mut said = lock(&self.said);
-                if said.claimed && said.end.is_none() && !said.reaped {
+                if self.claimed() && said.end.is_none() && !said.reaped {
                     self.lose(&mut said, "it closed its channel and lives on");
                 }
                 Next::Nothing
@@ -173,7 +172,7 @@ impl Child {
         if said.lost {
             return Ok(false);
         }
-        let mut piece = [0; 64 << 10];
+        let mut piece = [0; 16 << 10];
         match read_some(&self.channel, &mut piece) {
             Ok(0) if said.reader.rest() > 0 => return Err("a message ends in the middle".to_owned()),
             Ok(0) => return Ok(false),
@@ -188,7 +187,7 @@ impl Child {
     }
 
     fn hear(&self, said: &mut Said, frame: Frame) -> Result<(), String> {
-        if !said.claimed && frame != Frame::Claimed {
+        if !self.claimed() {
             return Err("it speaks before it has claimed its pod".to_owned());
         }
         if said.end.is_some() {
@@ -196,12 +195,8 @@ impl Child {
         }
         let pod = &self.pod;
         match frame {
-            Frame::Claimed if said.claimed => return Err("it claims its pod twice".to_owned()),
-            Frame::Claimed => {
-                said.claimed = true;
-                pod.advance(Event::EnterInit);
-            }
             Frame::InitOk => {
+                pod.advance(Event::EnterInit);
                 pod.advance(Event::InitOk);
             }
             Frame::Ready => {
@@ -245,9 +240,9 @@ impl Child {
     fn lose(&self, said: &mut Said, sentence: &str) {
         said.lost = true;
         let text = format!("the child's channel cannot be trusted: {sentence}; the child was killed");
-        let record = self.pod.record(self.phase_of(said), Kind::Lost, 0, &text);
+        let record = self.pod.record(self.phase(), Kind::Lost, 0, &text);
         self.pod.advance_told(Event::Fail, vec![record]);
-        self.signal_group(said, libc::SIGKILL);
+        self.signal_all(said, libc::SIGKILL);
     }
 
     fn read_notify(&self) {
@@ -288,7 +283,7 @@ impl Child {
         if said.reaped {
             return;
         }
-        if self.brief == Brief::Command && !said.claimed {
+        if self.brief == Brief::Command && !self.claimed() {
             let signal =
                 self.pod.cell().process.as_ref().and_then(|process| process.stop_signal).unwrap_or(libc::SIGTERM);
             said.signal = Some(signal);
@@ -309,23 +304,25 @@ impl Child {
         let _ = send_some(&self.channel, &bytes, false);
     }
 
-    /// The grace is spent: the polite signal to all of the group, and on to hear it, whoever was stopped.
+    /// The grace is spent: the polite signal to all, and on to hear it, whoever was stopped.
     pub(crate) fn ask_to_end(&self) {
         let mut said = lock(&self.said);
         said.forced = true;
-        self.signal_group(&said, libc::SIGTERM);
-        self.signal_group(&said, libc::SIGCONT);
+        self.signal_all(&said, libc::SIGTERM);
+        self.signal_all(&said, libc::SIGCONT);
     }
 
     pub(crate) fn kill(&self) {
         let mut said = lock(&self.said);
         said.forced = true;
-        self.signal_group(&said, libc::SIGKILL);
+        self.signal_all(&said, libc::SIGKILL);
     }
 
-    fn signal_group(&self, said: &Said, signal: i32) {
+    /// The group, and the process itself, which may have left it.
+    fn signal_all(&self, said: &Said, signal: i32) {
         if !said.reaped {
             process::signal_group(self.pid, signal);
+            process::signal_process(&self.pidfd, signal);
         }
     }
 
@@ -364,7 +361,7 @@ impl Child {
         if said.lost {
             return None;
         }
-        let phase = self.phase_of(said);
+        let phase = self.phase();
         if let Some(failed) = said.end {
             // The library's word was given; what came after it is told when it contradicts.
             return match ended {
@@ -381,7 +378,7 @@ impl Child {
         if stop.is_some_and(stopped_by) {
             return None;
         }
-        let command = self.brief == Brief::Command && !said.claimed;
+        let command = self.brief == Brief::Command && !self.claimed();
         if command && ended == Ended::Exited(0) {
             return None;
         }
@@ -390,7 +387,7 @@ impl Child {
         if said.forced && !matches!(ended, Ended::Killed { signal, .. } if !by_force(signal)) {
             return None;
         }
-        Some(self.record(phase, ended, if command || said.claimed { "it " } else { "before it claimed its pod it " }))
+        Some(self.record(phase, ended, if command || self.claimed() { "it " } else { "before it claimed its pod it " }))
     }
 
     fn record(&self, phase: Phase, ended: Ended, before: &str) -> Record {

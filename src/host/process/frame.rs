@@ -15,8 +15,6 @@ pub(crate) const LARGEST: usize = 16 << 20;
 /// One word.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Frame {
-    /// The child's program has taken the pod over.
-    Claimed,
     InitOk,
     Ready,
     /// A failure, in order of time; the step it belongs to follows.
@@ -52,17 +50,16 @@ pub(crate) struct Told {
 impl Frame {
     fn kind(&self) -> u8 {
         match self {
-            Frame::Claimed => 1,
-            Frame::InitOk => 2,
-            Frame::Ready => 3,
-            Frame::Record(_) => 4,
-            Frame::RunReturned { .. } => 5,
-            Frame::Status(_) => 6,
-            Frame::Extend(_) => 7,
-            Frame::End { .. } => 8,
-            Frame::Look => 9,
-            Frame::HookRecord(_) => 10,
-            Frame::Failed => 11,
+            Frame::InitOk => 1,
+            Frame::Ready => 2,
+            Frame::Record(_) => 3,
+            Frame::RunReturned { .. } => 4,
+            Frame::Status(_) => 5,
+            Frame::Extend(_) => 6,
+            Frame::End { .. } => 7,
+            Frame::Look => 8,
+            Frame::HookRecord(_) => 9,
+            Frame::Failed => 10,
         }
     }
 
@@ -72,7 +69,7 @@ impl Frame {
         into.extend_from_slice(&[0; 4]);
         into.push(self.kind());
         match self {
-            Frame::Claimed | Frame::InitOk | Frame::Ready | Frame::Look | Frame::Failed => {}
+            Frame::InitOk | Frame::Ready | Frame::Look | Frame::Failed => {}
             Frame::RunReturned { failed } | Frame::End { failed } => into.push(*failed as u8),
             Frame::Extend(span) => into.extend_from_slice(&span.to_le_bytes()),
             Frame::Status(text) => write_bytes(into, cut(text, LARGEST / 4).as_bytes()),
@@ -92,17 +89,16 @@ impl Frame {
     fn read(kind: u8, mut content: &[u8]) -> Result<Frame, String> {
         let from = &mut content;
         let frame = match kind {
-            1 => Frame::Claimed,
-            2 => Frame::InitOk,
-            3 => Frame::Ready,
-            4 => Frame::Record(read_told(from)?),
-            5 => Frame::RunReturned { failed: read_bool(from)? },
-            6 => Frame::Status(read_text(from)?),
-            7 => Frame::Extend(u64::from_le_bytes(take(from)?)),
-            8 => Frame::End { failed: read_bool(from)? },
-            9 => Frame::Look,
-            10 => Frame::HookRecord(read_told(from)?),
-            11 => Frame::Failed,
+            1 => Frame::InitOk,
+            2 => Frame::Ready,
+            3 => Frame::Record(read_told(from)?),
+            4 => Frame::RunReturned { failed: read_bool(from)? },
+            5 => Frame::Status(read_text(from)?),
+            6 => Frame::Extend(u64::from_le_bytes(take(from)?)),
+            7 => Frame::End { failed: read_bool(from)? },
+            8 => Frame::Look,
+            9 => Frame::HookRecord(read_told(from)?),
+            10 => Frame::Failed,
             kind => return Err(format!("no message has the kind {kind}")),
         };
         match content.len() {
@@ -210,7 +206,6 @@ mod tests {
             data: vec![0, 1, 255],
         };
         vec![
-            Frame::Claimed,
             Frame::InitOk,
             Frame::Ready,
             Frame::Record(told.clone()),

@@ -62,8 +62,8 @@ impl Guardian {
         let refused = |error| Error::resources(format!("no guardian for process pods: {}", describe(error)));
         let null = process::null_device().map_err(refused)?;
         let words = [c"podkeep", c"__guard", c"3", c"4"].map(CString::from);
-        let argv = Vector::new(words.to_vec());
-        let envp = Vector::new(Vec::new());
+        let argv = Vector::new(words.to_vec(), None);
+        let envp = Vector::new(Vec::new(), None);
         let [null, host, memory] = [&null, &self.host, &self.memory].map(|fd| fd.as_raw_fd());
         let pid = process::spawn_apart(&program, argv.pointers(), envp.pointers(), &[null, null, null, host, memory])
             .map_err(|error| match error {

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_void};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::block::{Block, Errand, Mapped, NotOurs};
 use super::frame::{Frame, Reader, Told};
-use super::program::MARKER;
+use super::program::{MARKER, Mark, Marker};
 use crate::error::{Error, Result, Status};
 use crate::failure::{Kind, Record};
+use crate::keeper;
 use crate::lifecycle::{Event, Phase, Seat, State};
 use crate::linux::process::{self, read_some, send_some};
 use crate::linux::{self, NEVER, poll};
@@ -221,17 +222,22 @@ pub(crate) enum Claim {
 /// Claims the pod this process was started for. `load` makes a runtime of a library's symbol.
 pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<RuntimeCell>>) -> Result<Claim> {
     ASKED.store(true, SeqCst);
-    let Some(marker) = std::env::var_os(MARKER) else { return Ok(Claim::None) };
+    let marker = Marker::read();
     // Removed whatever comes of it: it is for this process alone.
     process::forget_variable(c"PODKEEP_CHILD");
-    let fds: Option<Vec<RawFd>> = marker.to_str().and_then(|text| text.split(':').map(|fd| fd.parse().ok()).collect());
-    let Some(&[channel, block, shown]) = fds.as_deref().and_then(<[RawFd]>::as_array) else {
+    // Inherited by a process that it was not made for it says nothing.
+    let Some(Mark { channel, block, shown, errand, .. }) = marker.filter(|mark| mark.pid == process::own_pid()) else {
         return Ok(Claim::None);
     };
     let mapped = match Mapped::open(block, process::own_pid()) {
         Ok(mapped) => mapped,
-        // Inherited by a process that it was not made for.
-        Err(NotOurs::Foreign) => return Ok(Claim::None),
+        // A command may close what it does not know.
+        Err(NotOurs::Foreign) if errand == Errand::Command as u32 => return Ok(Claim::None),
+        // The pod's own program must not go on as if it were a host: it would start itself anew without end.
+        Err(NotOurs::Foreign) => {
+            eprintln!("podkeep: the channel to the host was closed before podkeep_child_run");
+            return Ok(Claim::Refused(127));
+        }
         Err(NotOurs::Version(version)) => {
             return Err(Error::new(
                 Status::Unsupported,
@@ -262,7 +268,7 @@ pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<Runtime
     let socket = unsafe { OwnedFd::from_raw_fd(channel) };
     let bell = linux::event_fd().map_err(|e| Error::resources(format!("no descriptor: {}", linux::describe(e))))?;
     let link = Arc::new(Link { socket, bell, block: mapped.block(), outbox: Mutex::default(), pod: Mutex::default() });
-    link.send(&Frame::Claimed);
+    link.block.claimed.store(1, Release);
     let made = runtime.and_then(|runtime| {
         let pod_name = mapped.pod();
         let settings = Settings {
@@ -329,15 +335,15 @@ extern "C-unwind" fn enter(link: *mut c_void) -> *mut c_void {
 impl Link {
     /// The host has asked for something in the memory that both see.
     fn look(&self) {
-        if let Some(pod) = &*lock(&self.pod) {
-            pod.heed_afar();
-        }
+        let Some(pod) = lock(&self.pod).clone() else { return };
+        pod.heed_afar();
+        keeper::pass_on(&pod);
     }
 
     /// The host is gone.
     fn stop(&self) {
-        if let Some(pod) = &*lock(&self.pod) {
-            pod.advance(Event::Stop);
-        }
+        let Some(pod) = lock(&self.pod).clone() else { return };
+        pod.advance(Event::Stop);
+        keeper::pass_on(&pod);
     }
 }

@@ -83,19 +83,21 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
     };
 
     let mut env = program::environment(&process.env);
-    env.extend(CString::new(format!("{}=3:4:5", program::MARKER)));
+    let marker = program::Marker::new(brief.errand);
     let source = &cell.runtime.source;
     let notify = match source {
         Source::Command(_) => Some(notify::Socket::new().map_err(refused)?),
         _ => None,
     };
-    env.extend(notify.as_ref().and_then(|socket| CString::new(format!("NOTIFY_SOCKET={}", socket.address())).ok()));
+    if let Some(socket) = &notify {
+        program::set(&mut env, "NOTIFY_SOCKET", socket.address().as_bytes());
+    }
     let (executable, argv) = match source {
         Source::Own => (Ok(program::own_executable()), program::own_arguments()),
         Source::Command(argv) | Source::Program(argv) => (program::search(&argv[0], &env), argv.clone()),
         Source::Library { .. } => {
             let library = linux::process::own_path().unwrap_or_default();
-            env.extend(CString::new([b"PODKEEP_LIBRARY=", library.as_bytes()].concat()));
+            program::set(&mut env, "PODKEEP_LIBRARY", library.as_bytes());
             (Ok(program::podkeep()?), vec![c"podkeep".into(), c"__child".into()])
         }
     };
@@ -108,7 +110,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
     let (ours, theirs) = process::channel().map_err(refused)?;
     let (stderr, write_stderr) = process::pipe().map_err(refused)?;
     let null = process::null_device().map_err(refused)?;
-    let (argv, envp) = (Vector::new(argv), Vector::new(env));
+    let (argv, envp) = (Vector::new(argv, None), Vector::new(env, Some(&marker)));
     let group = lock(&io.guardian).place(pod.index());
     // What was asked of another pod in this slot is not asked of this one.
     pod.show(false, false);
@@ -126,6 +128,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
             memory.as_raw_fd(),
             io.shown.as_raw_fd(),
         ],
+        pid_digits: marker.digits(),
         group,
         outcome: &view.outcome,
     });

@@ -1,16 +1,19 @@
 //! What a child executes: its program, found; its arguments and environment, made whole before there is a child.
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU8;
 
+use super::block::Errand;
 use crate::error::{Error, Result, Status};
 use crate::linux;
 use crate::world::lock;
 
-/// In the environment of a child: the descriptors of its channel and its block.
+/// In the environment of a child: see [`Marker`].
 pub(crate) const MARKER: &str = "PODKEEP_CHILD";
 /// Where the `podkeep` program is, for those who cannot install it beside the library.
 const PROGRAM_VARIABLE: &str = "PODKEEP_PROGRAM";
@@ -35,14 +38,61 @@ pub(crate) struct Vector {
 }
 
 impl Vector {
-    pub(crate) fn new(strings: Vec<CString>) -> Vector {
+    /// `marker` outlives it.
+    pub(crate) fn new(strings: Vec<CString>, marker: Option<&Marker>) -> Vector {
         let mut pointers: Vec<*const c_char> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.extend(marker.map(|marker| marker.text.as_ptr().cast::<c_char>()));
         pointers.push(std::ptr::null());
         Vector { _strings: strings, pointers }
     }
     pub(crate) fn pointers(&self) -> &[*const c_char] {
         &self.pointers
     }
+}
+
+/// What a child finds in its environment: its descriptors, its errand, and its own process id, which it writes itself
+/// before its program begins. So the mark is bound to one process, whoever inherits it, and whatever that closes.
+pub(crate) struct Marker {
+    text: Box<[AtomicU8]>,
+}
+
+/// What a marker says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mark {
+    pub(crate) channel: RawFd,
+    pub(crate) block: RawFd,
+    pub(crate) shown: RawFd,
+    pub(crate) errand: u32,
+    pub(crate) pid: i32,
+}
+
+const DIGITS: usize = 10;
+
+impl Marker {
+    pub(crate) fn new(errand: Errand) -> Marker {
+        let text = format!("{MARKER}=3:4:5:{}:{}\0", errand as u32, "0".repeat(DIGITS));
+        Marker { text: text.bytes().map(AtomicU8::new).collect() }
+    }
+
+    /// Where the process id goes.
+    pub(crate) fn digits(&self) -> &[AtomicU8] {
+        &self.text[self.text.len() - 1 - DIGITS..self.text.len() - 1]
+    }
+
+    /// The mark of this process's environment, whomever it was made for.
+    pub(crate) fn read() -> Option<Mark> {
+        let text = std::env::var_os(MARKER)?;
+        let numbers: Option<Vec<i32>> = text.to_str()?.split(':').map(|number| number.parse().ok()).collect();
+        let &[channel, block, shown, errand, pid] = numbers.as_deref()?.as_array()?;
+        Some(Mark { channel, block, shown, errand: errand as u32, pid })
+    }
+}
+
+/// Sets a variable in an environment to be.
+pub(crate) fn set(environment: &mut Vec<CString>, name: &str, value: &[u8]) {
+    let prefix = [name.as_bytes(), b"="].concat();
+    environment.retain(|entry| !entry.as_bytes().starts_with(&prefix));
+    environment.extend(CString::new([&prefix, value].concat()));
 }
 
 /// The environment of a child: the host's without what is not for it, with `changes` ("KEY=VALUE") over it.
