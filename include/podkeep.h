@@ -528,8 +528,8 @@ podkeep_status podkeep_pod_failure(struct podkeep_pod *pod,
 
 // Runs the pod in this very thread, as a container's main process: SIGINT and SIGTERM cancel it; a second one ends the process
 // with 128 + its number, and so does a grace that is spent (124 without a signal). A pod with PODKEEP_HOST_PROCESS is started
-// and waited for; it is made to end when its grace is spent, and as PID 1 this process then reaps the orphans it
-// inherits. The handlers are put back afterwards. A supervisor that gave NOTIFY_SOCKET is told READY=1, STATUS=,
+// and waited for: when its grace is spent it is made to end, and the code is the same; as PID 1 this process then reaps the
+// orphans it inherits. The handlers are put back afterwards. A supervisor that gave NOTIFY_SOCKET is told READY=1, STATUS=,
 // STOPPING=1 and, if it asked for it, WATCHDOG=1. Any thread; blocks until the end; one at a time.
 // OK: it has ended, and *out_exit_code is what main should return: 0 only for a clean end, a failure's code if that is 1 to
 // 255, else 1; 128 + n for a signal, 124 for a limit, 127 when it could not be started; INVALID_STATE: it is not NEW, or

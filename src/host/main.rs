@@ -9,7 +9,8 @@ use super::caller;
 use super::upward::Upward;
 use crate::cancel;
 use crate::error::{Error, Result};
-use crate::lifecycle::{Event, State};
+use crate::failure::Kind;
+use crate::lifecycle::{Event, Phase, State};
 use crate::limit::Limit;
 use crate::linux::signal::{self, Disposition, Mask};
 use crate::linux::{self, NEVER, Nanos};
@@ -81,6 +82,14 @@ impl Reign {
             super::process::adopt(true);
         }
     }
+}
+
+/// What `main` should return for the end of its pod. By force it is the signal's that asked for the end, as if the process
+/// itself had been the pod.
+pub(crate) fn exit_code(pod: &PodRef) -> i32 {
+    let signal = SIGNAL.load(SeqCst);
+    let forced = pod.failure().is_some_and(|f| f.kind() == Kind::Timeout && f.phase() != Phase::Ready);
+    if forced && signal != 0 { 128 + signal } else { caller::exit_code(pod) }
 }
 
 impl Drop for Reign {

@@ -456,6 +456,8 @@ impl Life {
             // A hook that has begun by now is waited for first.
             Event::Died if !state.is_final() && !self.hook_running() => self.ended(true),
             Event::Stop => match state {
+                // A child may be there already, and is stopped like any other; if none can be had, that is the end.
+                New if self.claimed() && self.is_afar() => self.with(STOP | USER).to(Starting).to(Stopping),
                 New => self.with(STOP | USER | OVER).to(Stopped),
                 Starting | Running => self.with(STOP | USER).to(Stopping),
                 Stopping | Abandoned => self.with(STOP | USER),

@@ -54,6 +54,7 @@ fn reachable() -> HashMap<Life, Vec<(Event, Life)>> {
         for hook in [false, true] {
             queue.push_back(Life::new(Traits { notify, hook, ..Traits::default() }));
         }
+        queue.push_back(Life::new(Traits { notify, afar: true, ..Traits::default() }));
     }
     while let Some(life) = queue.pop_front() {
         if graph.contains_key(&life) {
@@ -76,6 +77,7 @@ fn l10_states_only_move_along_the_contracts_table() {
     let allowed: HashSet<(State, State)> = [
         (New, Starting),
         (New, Stopped),
+        (New, Stopping),
         (Starting, Running),
         (Starting, Stopping),
         (Starting, Stopped),

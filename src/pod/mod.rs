@@ -491,7 +491,8 @@ impl PodRef {
     /// Gives it back: what the start needs could not be had.
     pub(crate) fn unclaim(&self) {
         if self.step(Event::Unclaim).is_none() {
-            // Cancelled meanwhile: STOPPED, and no S will say so.
+            // Cancelled meanwhile, and no S will say so.
+            self.advance(Event::End { failed: false });
             self.step(Event::Gone);
             self.settle();
         }

@@ -191,8 +191,9 @@ impl Pod {
         if let Some(seated) = seated {
             caller::occupy(seated);
         }
+        let code = main::exit_code(&self.pod);
         drop(reign);
-        Ok(caller::exit_code(&self.pod))
+        Ok(code)
     }
     /// Asks for the end. Any thread, any time; does not block, but what a runtime owns may be dropped here if the pod is
     /// NEW and the runtime was dropped before.

@@ -430,7 +430,7 @@ impl PodRef {
             self.step(Event::Bar);
         }
         if asked.stop {
-            self.stop_limit.store(asked.until, Relaxed);
+            self.stop_limit.fetch_max(asked.until, Relaxed); // S may have extended it by now
             if let Some(step) = self.step(Event::Stop) {
                 crate::cancel::alert(self, step, true);
             }

@@ -124,6 +124,9 @@ impl Slot {
             }
             if after.state() == State::Stopping {
                 self.stop_deadline(now);
+                if before.state() == State::New {
+                    self.starting_at.store(now, Relaxed); // it was STARTING for no time at all
+                }
             }
         }
     }

@@ -178,9 +178,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
         pod.advance(Event::InitOk);
     }
     drop(said);
-    if pod.life().state().is_final() {
-        child.kill(); // cancelled before it was STARTING
-    } else if pod.life().stop_asked()
+    if pod.life().stop_asked()
         && let Some(region) = table::region()
     {
         // Whoever asked found no child to pass the stop on to.
