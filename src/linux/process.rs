@@ -323,22 +323,18 @@ pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), c_int> {
     Ok((ours, spare(theirs)?))
 }
 
-/// Reads what is there, without waiting; 0: the other end is closed.
-pub(crate) fn read_some(fd: &OwnedFd, into: &mut [u8]) -> Result<usize, c_int> {
+/// Reads from a socket what is there, without waiting; 0: the other end is closed.
+pub(crate) fn recv_some(fd: &OwnedFd, into: &mut [u8]) -> Result<usize, c_int> {
     // SAFETY: a writable buffer of this length.
     let n = unsafe { libc::recv(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
-    if n >= 0 {
-        return Ok(n as usize);
-    }
-    match errno() {
-        // A pipe is no socket; its end to read does not block.
-        // SAFETY: as above.
-        libc::ENOTSOCK => match unsafe { libc::read(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) } {
-            n if n >= 0 => Ok(n as usize),
-            _ => Err(errno()),
-        },
-        error => Err(error),
-    }
+    if n < 0 { Err(errno()) } else { Ok(n as usize) }
+}
+
+/// Reads from a pipe that never blocks; 0: nobody can write to it any more.
+pub(crate) fn read_some(fd: &OwnedFd, into: &mut [u8]) -> Result<usize, c_int> {
+    // SAFETY: a writable buffer of this length.
+    let n = unsafe { libc::read(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) };
+    if n < 0 { Err(errno()) } else { Ok(n as usize) }
 }
 
 /// Writes to a socket what it takes now.

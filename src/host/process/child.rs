@@ -13,7 +13,7 @@ use super::port;
 use super::stderr::{Look, Stderr};
 use crate::failure::{Kind, Record};
 use crate::lifecycle::{Event, Phase, Seat, State};
-use crate::linux::process::{self, Ended, read_some, send_some, signal_name};
+use crate::linux::process::{self, Ended, recv_some, send_some, signal_name};
 use crate::linux::{self, Nanos};
 use crate::table::PodRef;
 use crate::world::lock;
@@ -173,7 +173,7 @@ impl Child {
             return Ok(false);
         }
         let mut piece = [0; 16 << 10];
-        match read_some(&self.channel, &mut piece) {
+        match recv_some(&self.channel, &mut piece) {
             Ok(0) if said.reader.rest() > 0 => return Err("a message ends in the middle".to_owned()),
             Ok(0) => return Ok(false),
             Ok(n) => said.reader.feed(&piece[..n]),
@@ -183,7 +183,8 @@ impl Child {
         while let Some(frame) = said.reader.next() {
             self.hear(said, frame?)?;
         }
-        Ok(true)
+        // After the end nothing is said: whoever listens would only wake for the channel's own.
+        Ok(said.end.is_none() || said.reader.rest() > 0)
     }
 
     fn hear(&self, said: &mut Said, frame: Frame) -> Result<(), String> {

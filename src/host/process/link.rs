@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::block::{Block, Errand, Mapped, NotOurs};
-use super::frame::{Frame, Reader, Told};
-use super::program::{MARKER, Mark, Marker};
+use super::frame::{Frame, Told};
+use super::program::{self, MARKER, Mark, Marker};
 use crate::error::{Error, Result, Status};
 use crate::failure::{Kind, Record};
 use crate::keeper;
 use crate::lifecycle::{Event, Phase, Seat, State};
-use crate::linux::process::{self, read_some, send_some};
+use crate::linux::process::{self, recv_some, send_some};
 use crate::linux::{self, NEVER, poll};
 use crate::pod::{self, Settings};
 use crate::runtime::RuntimeCell;
@@ -127,7 +127,10 @@ impl Link {
         }
         if before.seat() == Seat::Run && (entered(Seat::Hook) || entered(Seat::Teardown) || entered(Seat::Barred)) {
             self.tell_records(pod);
-            self.send(&Frame::RunReturned { failed: after.failed() });
+            // Of a clean end in answer to a stop the host learns nothing that it does not know.
+            if after.failed() || !before.stop_asked() {
+                self.send(&Frame::RunReturned { failed: after.failed() });
+            }
         }
     }
 
@@ -222,6 +225,7 @@ pub(crate) enum Claim {
 /// Claims the pod this process was started for. `load` makes a runtime of a library's symbol.
 pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<RuntimeCell>>) -> Result<Claim> {
     ASKED.store(true, SeqCst);
+    program::note_arguments();
     let marker = Marker::read();
     // Removed whatever comes of it: it is for this process alone.
     process::forget_variable(c"PODKEEP_CHILD");
@@ -308,25 +312,20 @@ extern "C-unwind" fn enter(link: *mut c_void) -> *mut c_void {
     unsafe { linux::detach_thread(linux::this_thread()) };
     linux::refuse_cancellation();
     linux::name_thread(c"podkeep-link");
-    let mut reader = Reader::default();
     loop {
         let pending = !lock(&link.outbox).bytes.is_empty();
         poll::wait_for(&link.socket, pending, &link.bell);
         linux::drain_fd(&link.bell);
         link.flush(&mut lock(&link.outbox), false);
-        let mut piece = [0; 256];
-        match read_some(&link.socket, &mut piece) {
-            Ok(n) if n > 0 => reader.feed(&piece[..n]),
+        // Whatever the host says it means "look": so nothing is kept of it, and this thread allocates nothing.
+        let mut piece = [0; 64];
+        match recv_some(&link.socket, &mut piece) {
+            Ok(n) if n > 0 => link.look(),
             Err(libc::EAGAIN | libc::EINTR) => continue,
             _ => {
                 // The host is gone, or has given this pod up.
                 link.stop();
                 return ptr::null_mut();
-            }
-        }
-        while let Some(Ok(frame)) = reader.next() {
-            if frame == Frame::Look {
-                link.look();
             }
         }
     }

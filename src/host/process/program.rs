@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU8;
+use std::sync::{Mutex, OnceLock};
 
 use super::block::Errand;
 use crate::error::{Error, Result, Status};
@@ -217,8 +217,19 @@ pub(crate) fn own_executable() -> CString {
         .unwrap_or_else(|| CString::new(itself).unwrap_or_default())
 }
 
-/// The arguments this process was started with.
+/// The arguments this process was started with, as they were when it asked whether it is a child: a program may write
+/// over them later.
+static ARGUMENTS: OnceLock<Vec<CString>> = OnceLock::new();
+
+pub(crate) fn note_arguments() {
+    ARGUMENTS.get_or_init(read_arguments);
+}
+
 pub(crate) fn own_arguments() -> Vec<CString> {
+    ARGUMENTS.get_or_init(read_arguments).clone()
+}
+
+fn read_arguments() -> Vec<CString> {
     let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     line.split(|&byte| byte == 0).map(|word| CString::new(word).unwrap_or_default()).collect()
