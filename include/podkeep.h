@@ -95,7 +95,7 @@ typedef int32_t podkeep_ready_mode;
 typedef int32_t podkeep_restart;
 
 // How a pod is kept. Begin with PODKEEP_POD_OPTIONS_INIT; zero in a field is its default. A field that has no effect on
-// such a pod is refused with INVALID_ARGUMENT; one that this build cannot honour, marked (*), with UNSUPPORTED.
+// such a pod is refused with INVALID_ARGUMENT.
 typedef struct podkeep_pod_options {
   // Of this struct, in bytes.
   size_t struct_size;
@@ -127,17 +127,17 @@ typedef struct podkeep_pod_options {
   const void *args;
   // Their number.
   size_t args_len;
-  // PODKEEP_RESTART_NEVER. Others: (*).
+  // PODKEEP_RESTART_*. What a user stopped is never restarted, nor is a thread that was let go.
   podkeep_restart restart;
-  // (*)
+  // At most so many in restart_window_ms, then FAILED. 0: 8; UINT32_MAX: any number.
   uint32_t max_restarts;
-  // (*)
+  // Slides. A life that was RUNNING for as long makes the delay begin anew. 0: 60000.
   int64_t restart_window_ms;
-  // (*)
+  // The delay before another life; it doubles, and each is drawn from 75 to 100 % of it. 0: 100.
   int64_t backoff_ms;
-  // (*)
+  // It doubles up to that. 0: 30000.
   int64_t backoff_max_ms;
-  // (*)
+  // While RUNNING podkeep_context_heartbeat must come at least that often. 0: it need not.
   int64_t watchdog_ms;
   // Command, with PODKEEP_READY_PORT: the TCP port on which the child's own group must listen.
   int32_t ready_port;

@@ -192,6 +192,10 @@ impl PodRef {
                 self.stop_deadline(linux::now());
                 &self.stop_limit
             }
+            State::Running if self.cell().watchdog != 0 => {
+                self.cell().watch_limit.fetch_max(self.watchdog_deadline(), Relaxed);
+                &self.cell().watch_limit
+            }
             _ => return,
         };
         let at = present.load(Relaxed);

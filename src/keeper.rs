@@ -116,10 +116,10 @@ fn keep(world: &'static World, region: &Region, agenda: &mut Agenda) {
     // Whoever changes a pod from here on rings, unless its mark is seen below.
     bell.armed.store(NEVER, SeqCst);
     let rings = bell.rings.load(SeqCst);
-    bell.each_marked(|index| agenda.visit(world, index));
+    bell.each_marked(|index| agenda.visit(world, index, 0));
     let now = linux::now();
-    while let Some(index) = agenda.take_due(now) {
-        agenda.visit(world, index);
+    while let Some((at, index)) = agenda.take_due(now) {
+        agenda.visit(world, index, now.saturating_sub(at));
     }
     agenda.unreleased.retain(|runtime| world.crew.release(world, runtime.clone(), None).is_err());
     let later = if agenda.unreleased.is_empty() { NEVER } else { now + LATER };
@@ -132,7 +132,7 @@ fn keep(world: &'static World, region: &Region, agenda: &mut Agenda) {
 }
 
 /// One look at a pod: does what is due, and says when to look again.
-fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell>>) -> Nanos {
+fn visit(world: &'static World, index: u32, late: Nanos, unreleased: &mut Vec<Arc<RuntimeCell>>) -> Nanos {
     let Some(pod) = PodRef::at(index) else {
         drop(PodRef::left_behind(index)); // a signal handler held the last reference
         return NEVER;
@@ -146,6 +146,7 @@ fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell
         pass_on(&pod);
         if let Some(process) = &pod.cell().process {
             host::process::stop(process);
+            host::process::finish_if_final(&pod);
         }
         if cancel::kick(&pod) {
             let kicks = pod.cell().kicks.fetch_add(1, Relaxed);
@@ -158,9 +159,39 @@ fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell
     unreleased.extend(pod.settled_if_never_launched());
     match pod.life().state() {
         State::Starting => again.min(ready_timeout(&pod)),
+        State::Running => again.min(watchdog(&pod, late)),
         State::Stopping => again.min(grace(&pod)),
         _ => again,
     }
+}
+
+/// A missed heartbeat is a failure, and stops the pod; unless it was this process that had no time: then the pod may not
+/// have had any either, and gets one fresh interval.
+fn watchdog(pod: &PodRef, late: Nanos) -> Nanos {
+    let at = pod.watchdog_deadline();
+    let now = linux::now();
+    if now < at {
+        return at;
+    }
+    if late > pod.cell().watchdog / 2 {
+        pod.cell().watch_from.store(now, Relaxed);
+        return pod.watchdog_deadline();
+    }
+    let message = format!("no heartbeat for {:.3} s: {}", pod.cell().watchdog as f64 / 1e9, explain(pod));
+    let step = {
+        // `extend` takes this lock, too.
+        let mut cold = lock(&pod.cell().cold);
+        let at = pod.watchdog_deadline();
+        if linux::now() < at {
+            return at;
+        }
+        let record = pod.record(Phase::Run, Kind::Watchdog, 0, &message);
+        let Some(step) = pod.step(Event::WatchdogMiss) else { return 0 };
+        cold.push(record);
+        step
+    };
+    pod.announce(step);
+    0 // look again at once: hook, descriptor and grace are due now
 }
 
 /// Passes a stop on to what waits for it inside: its descriptor, its hook. Also where there is no keeper: in a pod's child,
@@ -252,8 +283,9 @@ struct Agenda {
 const LATER: Nanos = 100_000_000;
 
 impl Agenda {
-    fn visit(&mut self, world: &'static World, index: u32) {
-        let again = visit(world, index, &mut self.unreleased);
+    /// `late`: by how much the time is past for which it was put down.
+    fn visit(&mut self, world: &'static World, index: u32, late: Nanos) {
+        let again = visit(world, index, late, &mut self.unreleased);
         self.put(index, again);
         if again == NEVER
             && let Some(pod) = PodRef::at(index)
@@ -273,13 +305,13 @@ impl Agenda {
             self.by_time.insert((at, index));
         }
     }
-    fn take_due(&mut self, now: Nanos) -> Option<u32> {
+    fn take_due(&mut self, now: Nanos) -> Option<(Nanos, u32)> {
         let &(at, index) = self.by_time.first()?;
         if at > now {
             return None;
         }
         self.put(index, NEVER);
-        Some(index)
+        Some((at, index))
     }
     fn next(&mut self, now: Nanos) -> Nanos {
         let next = self.by_time.first().map_or(NEVER, |&(at, _)| at);

@@ -13,6 +13,7 @@
 //! | `context` | Context: what the runtime sees from inside |
 //! | `cancel` | the cancel signal: flag, sleep, descriptor, kick |
 //! | `host` | where a pod runs: `thread`, `process`, `main` |
+//! | `supervise` | what follows an end: restarts |
 //! | `keeper` | the one library thread: deadlines, and what a signal handler must leave to others |
 //! | `crew` | the threads that call cancel hooks |
 //! | `failure` | the failure record |
@@ -56,6 +57,7 @@ mod pod;
 mod role;
 mod runtime;
 mod shutdown;
+mod supervise;
 mod table;
 mod world;
 
@@ -66,6 +68,7 @@ pub use lifecycle::{Phase, State};
 pub use monitor::{Event, Watch};
 pub use pod::{Host, Options, Pod, ProcessOptions, Ready};
 pub use runtime::{BoxError, Procedure, Runtime};
+pub use supervise::restart::Restart;
 
 /// Cancels every pod of the process, refuses new ones, and waits (`None`: without a limit); afterwards no callback but
 /// a drop starts. A sentence for each pod that did not end.

@@ -58,16 +58,27 @@ pub(crate) struct Hub {
     logging: bool,
 }
 
-/// The order in which an incarnation can pass the states; RESTARTING is between two.
-const ORDER: [State; 7] =
-    [State::New, State::Starting, State::Running, State::Stopping, State::Abandoned, State::Stopped, State::Failed];
+/// The order in which an incarnation can pass the states. After a restart it begins with the RESTARTING of the one before.
+const ORDER: [State; 8] = [
+    State::New,
+    State::Starting,
+    State::Running,
+    State::Stopping,
+    State::Abandoned,
+    State::Restarting,
+    State::Stopped,
+    State::Failed,
+];
 
 fn newest(mask: u32) -> State {
-    ORDER.into_iter().rev().find(|&state| mask & 1 << state as u32 != 0).unwrap_or(State::New)
+    let found = ORDER.into_iter().rev().find(|&state| mask & 1 << state as u32 != 0).unwrap_or(State::New);
+    if found == State::New && mask & LIVED != 0 { State::Restarting } else { found }
 }
 
 /// Set in `PodCell::published` once the monitors of all pods know of the pod.
 const MADE: u32 = 1 << 31;
+/// Set there in every life but the first: what it begins with is RESTARTING.
+const LIVED: u32 = 1 << 30;
 
 impl Hub {
     /// A pod was made: those who watch all pods hear of it.
@@ -95,7 +106,7 @@ impl Hub {
         let mut from = newest(published);
         for to in ORDER.into_iter().filter(|&state| fresh & 1 << state as u32 != 0) {
             // An earlier state that is only told now did not follow the failure that is known now.
-            let follows = to == now || matches!(to, State::Abandoned | State::Failed);
+            let follows = to == now || matches!(to, State::Abandoned | State::Restarting | State::Failed);
             let failure = if follows { pod.failure() } else { None };
             // A canceller may have noted its time after S had noted the end.
             let time = pod.entered_at(to).max(pod.cell().published_time.load(Relaxed));
@@ -109,6 +120,13 @@ impl Hub {
                 monitor.push(event.clone());
             }
         }
+    }
+
+    /// Another life of the pod has begun; all of the one before was published.
+    pub(crate) fn revived(&mut self, pod: &PodRef) {
+        let made = pod.cell().published.load(Relaxed) & MADE;
+        pod.cell().published.store(made | LIVED | 1 << State::New as u32, Relaxed);
+        self.publish(pod);
     }
 
     /// The pod's present state as a first event: the last one that was told, so that what came since still follows, for

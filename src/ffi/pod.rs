@@ -12,7 +12,11 @@ use crate::error::{Error, Result, Status};
 use crate::host::process::Process;
 use crate::limit::{Limit, nanos};
 use crate::linux::{self, NEVER, Nanos};
-use crate::pod::{self, DEFAULT_EXTEND_MAX, DEFAULT_GRACE, DEFAULT_KILL_AFTER, Place, Settings};
+use crate::pod::{
+    self, DEFAULT_BACKOFF, DEFAULT_BACKOFF_MAX, DEFAULT_EXTEND_MAX, DEFAULT_GRACE, DEFAULT_KILL_AFTER,
+    DEFAULT_MAX_RESTARTS, DEFAULT_RESTART_WINDOW, Place, Settings,
+};
+use crate::supervise::restart::{Policy, Restart};
 use crate::table::{Kind, PodRef, as_pointer};
 use crate::world;
 
@@ -66,7 +70,7 @@ pub const PODKEEP_RESTART_ON_FAILURE: podkeep_restart = 1;
 pub const PODKEEP_RESTART_ALWAYS: podkeep_restart = 2;
 
 /// How a pod is kept. Begin with PODKEEP_POD_OPTIONS_INIT; zero in a field is its default. A field that has no effect on
-/// such a pod is refused with INVALID_ARGUMENT; one that this build cannot honour, marked (*), with UNSUPPORTED.
+/// such a pod is refused with INVALID_ARGUMENT.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct podkeep_pod_options {
@@ -100,17 +104,17 @@ pub struct podkeep_pod_options {
     pub args: *const c_void,
     /// Their number.
     pub args_len: usize,
-    /// PODKEEP_RESTART_NEVER. Others: (*).
+    /// PODKEEP_RESTART_*. What a user stopped is never restarted, nor is a thread that was let go.
     pub restart: podkeep_restart,
-    /// (*)
+    /// At most so many in restart_window_ms, then FAILED. 0: 8; UINT32_MAX: any number.
     pub max_restarts: u32,
-    /// (*)
+    /// Slides. A life that was RUNNING for as long makes the delay begin anew. 0: 60000.
     pub restart_window_ms: i64,
-    /// (*)
+    /// The delay before another life; it doubles, and each is drawn from 75 to 100 % of it. 0: 100.
     pub backoff_ms: i64,
-    /// (*)
+    /// It doubles up to that. 0: 30000.
     pub backoff_max_ms: i64,
-    /// (*)
+    /// While RUNNING podkeep_context_heartbeat must come at least that often. 0: it need not.
     pub watchdog_ms: i64,
     /// Command, with PODKEEP_READY_PORT: the TCP port on which the child's own group must listen.
     pub ready_port: i32,
@@ -136,7 +140,6 @@ impl podkeep_pod_options {
         let grace = if forever { NEVER } else { span("grace_ms", self.grace_ms, default(DEFAULT_GRACE))? };
         let extend_max = span("extend_max_ms", self.extend_max_ms, default(DEFAULT_EXTEND_MAX))?;
         let (name, args) = (text("options.name", self.name)?, self.args()?);
-        self.supported()?;
         self.fitting()?;
         let place = match self.host {
             PODKEEP_HOST_THREAD => Place::Thread { stack_size: self.stack_size, kick_signal: self.kick_signal },
@@ -150,7 +153,20 @@ impl podkeep_pod_options {
             })),
         };
         let notify = self.ready != PODKEEP_READY_ON_RUN;
-        Ok(Settings { name, notify, ready_timeout, grace, extend_max, args, place })
+        let policy = Policy {
+            restart: match self.restart {
+                PODKEEP_RESTART_NEVER => Restart::Never,
+                PODKEEP_RESTART_ON_FAILURE => Restart::OnFailure,
+                _ => Restart::Always,
+            },
+            most: if self.max_restarts == 0 { DEFAULT_MAX_RESTARTS } else { self.max_restarts },
+            window: span("restart_window_ms", self.restart_window_ms, default(DEFAULT_RESTART_WINDOW))?,
+            backoff: span("backoff_ms", self.backoff_ms, default(DEFAULT_BACKOFF))?,
+            backoff_max: span("backoff_max_ms", self.backoff_max_ms, default(DEFAULT_BACKOFF_MAX))?,
+        };
+        let watchdog = span("watchdog_ms", self.watchdog_ms, 0)?;
+        let incarnation = 0;
+        Ok(Settings { name, notify, ready_timeout, grace, extend_max, args, policy, watchdog, incarnation, place })
     }
 
     fn args(&self) -> Result<&[u8]> {
@@ -228,24 +244,6 @@ impl podkeep_pod_options {
             }
             _ => Ok(()),
         }
-    }
-
-    /// What a later version brings is refused, not ignored.
-    fn supported(&self) -> Result<()> {
-        for (field, set) in [
-            ("restart", self.restart != PODKEEP_RESTART_NEVER),
-            ("max_restarts", self.max_restarts != 0),
-            ("restart_window_ms", self.restart_window_ms != 0),
-            ("backoff_ms", self.backoff_ms != 0),
-            ("backoff_max_ms", self.backoff_max_ms != 0),
-            ("watchdog_ms", self.watchdog_ms != 0),
-        ] {
-            if set {
-                let sentence = format!("options.{field} is set: this build restarts and watches nothing; leave it 0");
-                return Err(Error::new(Status::Unsupported, sentence));
-            }
-        }
-        Ok(())
     }
 
     /// What would have no effect on such a pod is refused, not ignored.

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::crew;
 use crate::error::{Error, Result};
 use crate::failure::Kind;
-use crate::lifecycle::{Event, Life, Phase, Seat};
+use crate::lifecycle::{Event, Life, Phase, Seat, State};
 use crate::linux::{self, NEVER, Nanos};
 use crate::log;
 use crate::role;
@@ -55,17 +55,31 @@ pub(crate) fn occupy(index: u32) {
     let pod = ManuallyDrop::new(unsafe { PodRef::from_index(index) });
     pod.tid.store(linux::thread_id(), Relaxed);
     role::enter_pod(&pod);
-    if !note_end(pod.handle()) {
-        pod.advance(Event::Launch);
-        let text = "no memory to notice an end of the thread from inside";
-        pod.advance_failing(Event::InitNot { failed: true }, Some(pod.record(Phase::Spawn, Kind::Lost, 0, text)));
-        leave(pod);
-    } else if live(&pod) {
+    // This thread may be the successor of one that was ended from inside: then it begins with the delay.
+    let mut due = pod.life().state() != State::Restarting || pod.wait_to_revive();
+    while due {
+        if !note_end(pod.handle()) {
+            pod.advance(Event::Launch);
+            let text = "no memory to notice an end of the thread from inside";
+            let record = pod.record(Phase::Spawn, Kind::Lost, 0, text);
+            pod.end_life(vec![record], |failed, again| Event::InitNot { failed, again });
+        } else if !live(&pod) {
+            // A callback forked and returned in the child: nothing of the parent's runs there any more, no exit handler
+            // either.
+            linux::end_forked_child();
+        }
         note_end(0);
-        leave(pod);
-    } else {
-        // A callback forked and returned in the child: nothing of the parent's runs there any more, no exit handler either.
-        linux::end_forked_child();
+        close_descriptor(&pod);
+        due = pod.wait_to_revive();
+    }
+    leave(pod);
+}
+
+/// Who still polls the context's descriptor shall look. Also the meeting with the keeper: once this lock was had, no kick is
+/// under way (`cancel::kick`).
+fn close_descriptor(pod: &PodRef) {
+    if let Some(fd) = lock(&pod.cell().cold).fd.take() {
+        linux::signal_fd(&fd);
     }
 }
 
@@ -78,7 +92,7 @@ pub(crate) fn ready_to_notice() -> Result<()> {
 fn live(pod: &PodRef) -> bool {
     pod.heed_afar();
     if pod.advance(Event::EnterInit).is_none() {
-        pod.advance(Event::End { failed: false }); // cancelled before
+        pod.end_life(Vec::new(), |failed, again| Event::End { failed, again }); // cancelled before
         return true;
     }
     let recipe = &*pod.cell().runtime.recipe;
@@ -92,7 +106,7 @@ fn live(pod: &PodRef) -> bool {
     pod.heed_afar();
     if code != 0 {
         let failure = pod.judge(Phase::Init, code);
-        pod.advance_failing(Event::InitNot { failed: failure.is_some() }, failure);
+        pod.end_life(failure.into_iter().collect(), |failed, again| Event::InitNot { failed, again });
         return true;
     }
     pod.discard_stored();
@@ -120,7 +134,7 @@ fn live(pod: &PodRef) -> bool {
         let late = "the thread came back after podkeep_shutdown's limit: the teardown that was due is not called";
         Some(pod.record(Phase::Teardown, Kind::Timeout, 0, late))
     };
-    pod.advance_failing(Event::End { failed: failure.is_some() }, failure);
+    pod.end_life(failure.into_iter().collect(), |failed, again| Event::End { failed, again });
     true
 }
 
@@ -138,10 +152,7 @@ fn wait_for_hook(pod: &PodRef) {
 /// The last acts of S, after the final state is shown.
 fn leave(pod: ManuallyDrop<PodRef>) {
     let pod = ManuallyDrop::into_inner(pod);
-    // Also the meeting with the keeper: once this lock was had, no kick is under way (`cancel::kick`).
-    if let Some(fd) = lock(&pod.cell().cold).fd.take() {
-        linux::signal_fd(&fd); // who still polls it shall look
-    }
+    close_descriptor(&pod);
     pod.tid.store(0, Relaxed);
     let life = pod.life();
     if let Some(world) = World::existing() {
@@ -171,9 +182,13 @@ fn died(pod: PodRef) {
     loop {
         wait_for_hook(&pod);
         // Refused while a hook runs: one may have begun just now.
-        if pod.advance_failing(Event::Died, Some(record.clone())).is_some() || pod.life().state().is_final() {
+        let ended = pod.end_life(vec![record.clone()], |_, again| Event::Died { again }).is_some();
+        if ended || pod.life().context_over() {
             break;
         }
+    }
+    if pod.life().state() == State::Restarting {
+        return succeed(pod);
     }
     if let Some(link) = link {
         // Of this process nothing is left but the library's own threads.
@@ -183,9 +198,31 @@ fn died(pod: PodRef) {
     leave(ManuallyDrop::new(pod));
 }
 
+/// The next life needs another thread: this one is on its way out.
+fn succeed(pod: PodRef) {
+    close_descriptor(&pod);
+    pod.tid.store(0, Relaxed);
+    role::leave();
+    let is_ours = pod.cell().thread.load(Relaxed) != 0;
+    let made = World::existing().ok_or_else(|| Error::state("forked")).and_then(|world| spawn(&pod, world));
+    if is_ours {
+        // SAFETY: this thread, which nobody joins while another life can follow (`reap`).
+        unsafe { linux::detach_thread(linux::this_thread()) };
+    }
+    match made {
+        Ok(()) => drop(pod), // the successor has a reference of its own
+        Err(error) => {
+            pod.give_up(&error.sentence);
+            pod.cell().thread.store(0, Relaxed);
+            leave(ManuallyDrop::new(pod));
+        }
+    }
+}
+
 /// Waits for the end of S's kernel thread, until `until`; false: it cannot be waited for, or somebody else does.
 pub(crate) fn reap(pod: &PodRef, until: Nanos) -> bool {
-    if pod.cell().thread.load(Relaxed) == 0 || pod.step(Event::ReapClaim).is_none() {
+    // While another life can follow, the thread may not be the last.
+    if pod.cell().thread.load(Relaxed) == 0 || pod.may_follow(pod.life()) || pod.step(Event::ReapClaim).is_none() {
         return false;
     }
     let thread = pod.cell().thread.load(Relaxed);

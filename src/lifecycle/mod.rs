@@ -11,7 +11,8 @@
 //!    ▼                      └─────────────────────────┴───────────────────────┘  │ GraceSpent      │ End
 //!  STOPPED                                                                       └──► ABANDONED ───┘
 //! ```
-//! STARTING ends in FAILED or STOPPED directly when `init` does not succeed or S dies.
+//! An end that another life is to follow leads to RESTARTING instead, and Revive from there to STARTING, with another
+//! incarnation's word. STARTING ends in FAILED or STOPPED directly when `init` does not succeed or S dies.
 
 /// Where a pod is in its life. The numbers are the ABI's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
@@ -160,8 +161,8 @@ pub(crate) enum Event {
     Ready,
     /// `init` succeeded.
     InitOk,
-    /// `init` did not succeed; `failed` is false for a clean CANCELLED.
-    InitNot { failed: bool },
+    /// `init` did not succeed; `failed` is false for a clean CANCELLED. `again`: another life is to follow.
+    InitNot { failed: bool, again: bool },
     /// The hook is about to be called.
     HookBegin,
     /// The hook has returned (or its thread ended from inside: `failed`).
@@ -173,9 +174,15 @@ pub(crate) enum Event {
     /// S has waited for the hook.
     HookJoined,
     /// S is done.
-    End { failed: bool },
+    End { failed: bool, again: bool },
     /// S ended from inside its callback: no callback follows.
-    Died,
+    Died { again: bool },
+    /// The next life begins.
+    Revive,
+    /// It cannot: what it needs is not to be had.
+    GiveUp,
+    /// A heartbeat was missed.
+    WatchdogMiss,
     /// A user asks for the end.
     Stop,
     /// The ready timeout expired.
@@ -246,6 +253,10 @@ const KICK: u32 = flag(28);
 const AFAR: u32 = flag(29);
 /// This process is the child: its host may have asked for a stop that is not heard of here yet.
 const LINKED: u32 = flag(30);
+const WAS_RESTARTING: u32 = flag(31);
+/// What a pod's lives have in common.
+const LASTING: u32 =
+    CLAIMED | NOTIFY | HAS_HOOK | BARRED | REAPER | ATTEND | SLEEP_HOST | SLEEP_POD | CROWD_POD | KICK | AFAR | LINKED;
 
 /// The bits for which a context reads cancelled: what the ABI's one load tests.
 pub(crate) const CANCELLED_BITS: u32 = STOP | OVER;
@@ -308,6 +319,16 @@ impl Life {
     pub(crate) fn was_running(self) -> bool {
         self.has(WAS_RUNNING)
     }
+    /// A user asked for the end: no other life follows.
+    pub(crate) fn user_asked(self) -> bool {
+        self.has(USER)
+    }
+    pub(crate) fn was_restarting(self) -> bool {
+        self.has(WAS_RESTARTING)
+    }
+    pub(crate) fn was_abandoned(self) -> bool {
+        self.has(WAS_ABANDONED)
+    }
     pub(crate) fn claimed(self) -> bool {
         self.has(CLAIMED)
     }
@@ -352,6 +373,7 @@ impl Life {
             (WAS_RUNNING, State::Running),
             (WAS_STOPPING, State::Stopping),
             (WAS_ABANDONED, State::Abandoned),
+            (WAS_RESTARTING, State::Restarting),
         ] {
             if self.has(bit) {
                 mask |= 1 << state as u32;
@@ -393,6 +415,7 @@ impl Life {
             State::Running => WAS_RUNNING,
             State::Stopping => WAS_STOPPING,
             State::Abandoned => WAS_ABANDONED,
+            State::Restarting => WAS_RESTARTING,
             _ => 0,
         };
         Life(self.0 & !STATE | state as u32 | visited)
@@ -400,9 +423,14 @@ impl Life {
     fn failed_if(self, failed: bool) -> Life {
         if failed { self.with(FAILED) } else { self }
     }
-    /// The end of an incarnation: FAILED if it has failed, STOPPED otherwise.
-    fn ended(self, failed: bool) -> Life {
+    /// The end of an incarnation: RESTARTING if another is to follow and nobody has barred that, else FAILED if it has
+    /// failed, STOPPED otherwise.
+    fn ended(self, failed: bool, again: bool) -> Life {
         let life = self.failed_if(failed).with(OVER);
+        if again && !life.has(USER) && !life.has(WAS_ABANDONED) {
+            // A stop of whatever other reason is over with this life; the next one is a user's.
+            return life.without(STOP).seated(Seat::Nowhere).to(State::Restarting);
+        }
         life.to(if life.failed() { State::Failed } else { State::Stopped })
     }
     /// Teardown is due: the seat that says whether it is called.
@@ -434,7 +462,7 @@ impl Life {
                 Stopping | Abandoned => self.teardown_due(),
                 _ => self,
             },
-            Event::InitNot { failed } if !state.is_final() => self.ended(failed),
+            Event::InitNot { failed, again } if !state.is_final() && state != Restarting => self.ended(failed, again),
             Event::HookBegin
                 if self.has(HAS_HOOK | STOP)
                     && !self.has(HOOK_BEGUN)
@@ -452,16 +480,22 @@ impl Life {
                 if life.hook_running() { life.seated(Seat::Hook) } else { life.teardown_due() }
             }
             Event::HookJoined if self.seat() == Seat::Hook => self.teardown_due(),
-            Event::End { failed } if !state.is_final() => self.ended(failed),
+            Event::End { failed, again } if !state.is_final() && state != Restarting => self.ended(failed, again),
             // A hook that has begun by now is waited for first.
-            Event::Died if !state.is_final() && !self.hook_running() => self.ended(true),
+            Event::Died { again } if !state.is_final() && state != Restarting && !self.hook_running() => {
+                self.ended(true, again)
+            }
+            Event::Revive if state == Restarting => Life(self.0 & LASTING).to(Starting),
+            Event::GiveUp if state == Restarting => self.with(FAILED).to(Failed),
+            Event::WatchdogMiss if state == Running => self.with(STOP | FAILED).to(Stopping),
             Event::Stop => match state {
                 // A child may be there already, and is stopped like any other; if none can be had, that is the end.
                 New if self.claimed() && self.is_afar() => self.with(STOP | USER).to(Starting).to(Stopping),
                 New => self.with(STOP | USER | OVER).to(Stopped),
                 Starting | Running => self.with(STOP | USER).to(Stopping),
                 Stopping | Abandoned => self.with(STOP | USER),
-                Restarting | Stopped | Failed => self,
+                Restarting => self.with(STOP | USER).to(Stopped),
+                Stopped | Failed => self,
             },
             Event::ReadyTimeout if state == Starting => self.with(STOP | FAILED).to(Stopping),
             Event::Fail if !state.is_final() => self.with(FAILED),

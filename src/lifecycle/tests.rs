@@ -10,17 +10,24 @@ const EVENTS: &[Event] = &[
     Event::EnterInit,
     Event::Ready,
     Event::InitOk,
-    Event::InitNot { failed: true },
-    Event::InitNot { failed: false },
+    Event::InitNot { failed: true, again: false },
+    Event::InitNot { failed: false, again: false },
+    Event::InitNot { failed: true, again: true },
     Event::HookBegin,
     Event::HookDone { failed: false },
     Event::HookFail,
     Event::RunReturned { failed: false },
     Event::RunReturned { failed: true },
     Event::HookJoined,
-    Event::End { failed: false },
-    Event::End { failed: true },
-    Event::Died,
+    Event::End { failed: false, again: false },
+    Event::End { failed: true, again: false },
+    Event::End { failed: false, again: true },
+    Event::End { failed: true, again: true },
+    Event::Died { again: false },
+    Event::Died { again: true },
+    Event::Revive,
+    Event::GiveUp,
+    Event::WatchdogMiss,
     Event::Stop,
     Event::ReadyTimeout,
     Event::GraceSpent,
@@ -42,7 +49,7 @@ fn possible(life: Life, event: Event) -> bool {
                     || life.seat() == Seat::Barred
                     || (life.seat() == Seat::Nowhere && life.stop_asked()))
         }
-        Event::Died => launched && life.seat() != Seat::Nowhere,
+        Event::Died { .. } => launched && life.seat() != Seat::Nowhere,
         _ => true,
     }
 }
@@ -88,6 +95,12 @@ fn l10_states_only_move_along_the_contracts_table() {
         (Stopping, Stopped),
         (Stopping, Failed),
         (Abandoned, Failed),
+        (Starting, Restarting),
+        (Stopping, Restarting),
+        (Running, Restarting),
+        (Restarting, Starting),
+        (Restarting, Stopped),
+        (Restarting, Failed),
     ]
     .into();
     let mut seen = HashSet::new();
@@ -138,9 +151,12 @@ fn l8_a_stop_is_seen_at_once_and_never_taken_back() {
             assert!(next.stop_asked());
             assert_eq!(next.after(Event::Stop), None, "idempotent");
         }
-        for (_, next) in edges {
-            assert!(!life.stop_asked() || next.stop_asked());
-            assert!(!life.failed() || next.failed());
+        for (_, next) in edges.into_iter().filter(|&(_, next)| next.state() != State::Restarting) {
+            if life.state() != State::Restarting {
+                assert!(!life.stop_asked() || next.stop_asked());
+                assert!(!life.failed() || next.failed());
+            }
+            assert!(!life.user_asked() || next.user_asked(), "what a user asked for is never taken back");
         }
     }
 }

@@ -77,6 +77,14 @@ pub(crate) fn futex_wake(word: *const u32, mask: u32, count: i32) {
     };
 }
 
+/// A random number; 0 when the kernel has none to give.
+pub(crate) fn random() -> u32 {
+    let mut number = 0u32;
+    // SAFETY: four writable bytes.
+    unsafe { libc::getrandom((&raw mut number).cast(), size_of_val(&number), libc::GRND_NONBLOCK) };
+    number
+}
+
 /// This thread's errno.
 pub(crate) fn errno() -> c_int {
     // SAFETY: glibc gives each thread a valid location.

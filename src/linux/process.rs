@@ -480,6 +480,18 @@ extern "C" fn begin_apart(apart: *mut c_void) -> c_int {
     }
 }
 
+/// Sleeps while a word of memory shared between processes is `expected`. May wake early.
+pub(crate) fn wait_shared(word: &AtomicU32, expected: u32) {
+    // SAFETY: the word is mapped; no limit.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, ptr::null::<libc::timespec>()) };
+}
+
+/// Wakes who sleeps there.
+pub(crate) fn wake_shared(word: &AtomicU32) {
+    // SAFETY: a wake never touches the word.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
+}
+
 /// The environment of this process, as bytes. Like every reader of it, not safe beside a thread that changes it.
 pub(crate) fn environment() -> Vec<std::ffi::CString> {
     unsafe extern "C" {

@@ -21,9 +21,11 @@ use crate::lifecycle::{Event, Life, Phase, State, Traits};
 use crate::limit;
 use crate::linux::{self, Nanos, ThreadAttr};
 use crate::runtime::{CANCELLED, RuntimeCell, check_name};
+use crate::supervise::restart::{History, Policy};
 use crate::table::{self, PodRef, Step};
 use crate::world::{World, lock, no_memory};
 
+mod lives;
 mod owned;
 mod wait;
 
@@ -39,6 +41,11 @@ pub(crate) struct Settings<'a> {
     pub(crate) grace: Nanos,
     pub(crate) extend_max: Nanos,
     pub(crate) args: &'a [u8],
+    pub(crate) policy: Policy,
+    /// 0: none.
+    pub(crate) watchdog: Nanos,
+    /// Which life this is: more than 0 only in the child of a pod that was restarted.
+    pub(crate) incarnation: u32,
     pub(crate) place: Place,
 }
 
@@ -56,6 +63,10 @@ pub(crate) enum Place {
 }
 
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const DEFAULT_MAX_RESTARTS: u32 = 8;
+pub(crate) const DEFAULT_RESTART_WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const DEFAULT_BACKOFF: Duration = Duration::from_millis(100);
+pub(crate) const DEFAULT_BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub(crate) const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(1);
 pub(crate) const DEFAULT_EXTEND_MAX: Duration = Duration::from_secs(60);
 
@@ -82,6 +93,14 @@ pub(crate) struct PodCell {
     /// S, for the one who joins it. Known before there is an S.
     pub(crate) thread: AtomicU64,
     pub(crate) kicks: AtomicU32,
+    pub(crate) policy: Policy,
+    /// When the next life is due, while RESTARTING.
+    pub(crate) restart_at: AtomicU64,
+    pub(crate) watchdog: Nanos,
+    /// A moment before which no heartbeat can be missed: the host was stalled until then.
+    pub(crate) watch_from: AtomicU64,
+    /// What an extension made of the watchdog's limit.
+    pub(crate) watch_limit: AtomicU64,
     /// The states that the monitors were told of, and the time of the last; only touched under the hub's lock.
     pub(crate) published: AtomicU32,
     pub(crate) published_time: AtomicU64,
@@ -101,6 +120,7 @@ pub(crate) struct Cold {
     pub(crate) extended: Nanos,
     /// The end of a child's stderr, once it has ended.
     pub(crate) stderr: Option<Arc<CStr>>,
+    pub(crate) history: History,
     /// Where in `failures` the hook's own word stands: the last one counts.
     hook_said: Option<usize>,
 }
@@ -250,6 +270,11 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result
         state: AtomicPtr::default(),
         thread: AtomicU64::new(0),
         kicks: AtomicU32::new(0),
+        policy: settings.policy,
+        restart_at: AtomicU64::new(0),
+        watchdog: settings.watchdog,
+        watch_from: AtomicU64::new(0),
+        watch_limit: AtomicU64::new(0),
         published: AtomicU32::new(1 << State::New as u32),
         published_time: AtomicU64::new(0),
         has_stored: AtomicBool::new(false),
@@ -274,6 +299,10 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result
             return Err(error);
         }
     };
+    pod.lives.store(settings.incarnation, Relaxed);
+    if afar {
+        pod.show(false, false); // what was asked of another pod in this slot is not asked of this one
+    }
     lock(&world.hub).made(&pod);
     // A shutdown that did not see this pod yet has said no before it looked.
     if let Err(error) = world.check_open() {
@@ -311,7 +340,7 @@ impl PodRef {
     }
 
     pub(crate) fn incarnation(&self) -> u32 {
-        0
+        self.lives.load(Relaxed)
     }
 
     pub(crate) fn failure(&self) -> Option<Failure> {
@@ -345,16 +374,15 @@ impl PodRef {
 
     /// Does `event` with what a child tells of it: whoever sees the step finds the records. They are kept, too, when the
     /// event changes nothing.
-    pub(crate) fn advance_told(&self, event: Event, records: Vec<Record>) {
+    pub(crate) fn advance_told(&self, event: Event, records: Vec<Record>) -> Option<Step> {
         let step = {
             let mut cold = lock(&self.cell().cold);
             let step = self.step(event);
             records.into_iter().for_each(|record| cold.push(record));
-            step
+            step?
         };
-        if let Some(step) = step {
-            self.announce(step);
-        }
+        self.announce(step);
+        Some(step)
     }
 
     pub(crate) fn announce(&self, step: Step) {
@@ -366,6 +394,9 @@ impl PodRef {
             host::main::tend(self);
         }
         if step.before.state() != step.after.state() {
+            if step.entered(State::Running) && self.cell().watchdog != 0 {
+                self.call_keeper(self.watchdog_deadline());
+            }
             self.publish();
         }
     }
@@ -492,7 +523,7 @@ impl PodRef {
     pub(crate) fn unclaim(&self) {
         if self.step(Event::Unclaim).is_none() {
             // Cancelled meanwhile, and no S will say so.
-            self.advance(Event::End { failed: false });
+            self.advance(Event::End { failed: false, again: false });
             self.step(Event::Gone);
             self.settle();
         }
@@ -506,11 +537,16 @@ impl PodRef {
 
     /// Has the keeper look at the ready timeout, once the pod is STARTING.
     pub(crate) fn watch_ready_limit(&self) {
-        if self.cell().ready_timeout != 0
-            && let Some(region) = table::region()
-        {
+        if self.cell().ready_timeout != 0 {
+            self.call_keeper(self.ready_limit.load(Relaxed));
+        }
+    }
+
+    /// Has the keeper look at this pod, by `deadline`.
+    pub(crate) fn call_keeper(&self, deadline: Nanos) {
+        if let Some(region) = table::region() {
             region.bell.mark(self.index());
-            region.bell.ring(self.ready_limit.load(Relaxed));
+            region.bell.ring(deadline);
         }
     }
 

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::{DEFAULT_EXTEND_MAX, DEFAULT_GRACE, DEFAULT_KILL_AFTER, Place, Settings, free, make};
+use super::{
+    DEFAULT_BACKOFF, DEFAULT_BACKOFF_MAX, DEFAULT_EXTEND_MAX, DEFAULT_GRACE, DEFAULT_KILL_AFTER, DEFAULT_MAX_RESTARTS,
+    DEFAULT_RESTART_WINDOW, Place, Settings, free, make,
+};
 use crate::error::{Error, Result};
 use crate::failure::{Failure, c_string};
 use crate::host::process::{Process, program::MARKER};
@@ -15,6 +18,7 @@ use crate::lifecycle::{Event, State};
 use crate::limit::Limit;
 use crate::linux::{self, NEVER, Nanos};
 use crate::runtime::Runtime;
+use crate::supervise::restart::{Policy, Restart};
 use crate::table::PodRef;
 
 /// When a pod is ready.
@@ -112,6 +116,18 @@ pub struct Options {
     pub grace: Option<Duration>,
     /// All that [`crate::Context::extend`] may add.
     pub extend_max: Duration,
+    /// Whether another life follows an end.
+    pub restart: Restart,
+    /// At most so many in [`Options::restart_window`]; u32::MAX: any number.
+    pub max_restarts: u32,
+    /// A life that was RUNNING for that long makes the delay begin anew, too.
+    pub restart_window: Duration,
+    /// The delay before another life; it doubles, with jitter.
+    pub backoff: Duration,
+    /// Up to that.
+    pub backoff_max: Duration,
+    /// How often [`crate::Context::heartbeat`] must come at least while RUNNING; `None`: it need not.
+    pub watchdog: Option<Duration>,
     /// Where it runs.
     pub host: Host,
     /// For [`crate::Context::args_vec`].
@@ -126,6 +142,12 @@ impl Default for Options {
             ready_timeout: None,
             grace: Some(DEFAULT_GRACE),
             extend_max: DEFAULT_EXTEND_MAX,
+            restart: Restart::Never,
+            max_restarts: DEFAULT_MAX_RESTARTS,
+            restart_window: DEFAULT_RESTART_WINDOW,
+            backoff: DEFAULT_BACKOFF,
+            backoff_max: DEFAULT_BACKOFF_MAX,
+            watchdog: None,
             host: Host::default(),
             args: Vec::new(),
         }
@@ -168,6 +190,15 @@ impl Pod {
                 grace: options.grace.map_or(NEVER, nanos),
                 extend_max: nanos(options.extend_max),
                 args: &options.args,
+                policy: Policy {
+                    restart: options.restart,
+                    most: options.max_restarts,
+                    window: nanos(options.restart_window),
+                    backoff: nanos(options.backoff),
+                    backoff_max: nanos(options.backoff_max),
+                },
+                watchdog: options.watchdog.map_or(0, |d| nanos(d).max(1)),
+                incarnation: 0,
                 place,
             },
         )?;
@@ -233,6 +264,10 @@ impl Pod {
     /// The kernel's id of its thread or process; `None`: there is none.
     pub fn id(&self) -> Option<i64> {
         Some(self.pod.kernel_id()).filter(|&id| id != 0)
+    }
+    /// Lives after the first.
+    pub fn restarts(&self) -> u32 {
+        self.pod.incarnation()
     }
     /// Why the present or last incarnation failed.
     pub fn failure(&self) -> Option<Failure> {

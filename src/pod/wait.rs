@@ -26,16 +26,14 @@ impl PodRef {
             let life = Life(word as u32);
             match life.state() {
                 State::New => return Err(self.not_started("wait_ready")),
+                State::Starting | State::Restarting if !life.failed() => {}
+                // Ended in the delay before another life, by a user: that one never came.
+                State::Stopped if life.failed() || life.was_restarting() => return Err(self.ended()),
+                _ if life.failed() && self.may_follow(life) => {}
                 _ if life.failed() => return Err(self.failed()),
-                _ if life.was_running() => return Ok(()),
-                State::Starting | State::Restarting => {}
-                _ => {
-                    let name = self.name();
-                    return Err(Error::new(
-                        Status::Ended,
-                        format!("pod {name:?} ended without ever having been ready"),
-                    ));
-                }
+                _ if life.was_running() && !life.was_restarting() => return Ok(()),
+                State::Stopping if self.may_follow(life) => {}
+                _ => return Err(self.ended()),
             }
             if limit.passed() {
                 return Err(self.timed_out("wait_ready"));
@@ -105,6 +103,10 @@ impl PodRef {
 
     fn not_started(&self, call: &str) -> Error {
         Error::state(format!("{call}: pod {:?} is NEW; start it first", self.name()))
+    }
+
+    fn ended(&self) -> Error {
+        Error::new(Status::Ended, format!("pod {:?} ended without ever having been ready", self.name()))
     }
 
     fn failed(&self) -> Error {

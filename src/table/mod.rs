@@ -136,6 +136,11 @@ pub(crate) fn ensure_region() -> Result<&'static Region> {
     Ok(region().expect("just set"))
 }
 
+/// A generation that was given out.
+pub(crate) fn raise_highest_generation(generation: u32) {
+    HIGHEST_GENERATION.fetch_max(generation, AcqRel);
+}
+
 pub(crate) fn highest_generation() -> u32 {
     HIGHEST_GENERATION.load(Acquire)
 }
@@ -161,22 +166,10 @@ impl PodRef {
         let generation = world.generation_after((slot.guard.load(Acquire) >> 32) as u32, index);
         let incarnation = world.generation_after(slot.incarnation_generation(), index + SLOTS as u32);
         HIGHEST_GENERATION.fetch_max(generation.max(incarnation), AcqRel);
-        for time in [
-            &slot.stop_limit,
-            &slot.ready_limit,
-            &slot.starting_at,
-            &slot.running_at,
-            &slot.stopping_at,
-            &slot.abandoned_at,
-            &slot.ended_at,
-            &slot.seated_at,
-            &slot.heartbeat_at,
-        ] {
-            time.store(0, Relaxed);
-        }
+        slot.begin_life();
+        slot.lives.store(0, Relaxed);
         slot.grace.store(grace, Relaxed);
         slot.tid.store(0, Relaxed);
-        slot.seen.store(0, Relaxed);
         slot.cell.store(Box::into_raw(cell), Release);
         slot.life.store((incarnation as u64) << 32 | life.0 as u64, SeqCst);
         slot.guard.store((generation as u64) << 32 | ALIVE | 2, SeqCst);

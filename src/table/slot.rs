@@ -36,12 +36,34 @@ pub(crate) struct Slot {
     pub(crate) tid: AtomicI32,
     /// S itself has seen the cancel: no more kicks.
     pub(crate) seen: AtomicU32,
+    pub(crate) restarting_at: AtomicU64,
+    /// Which life: 0, 1, 2 ...
+    pub(crate) lives: AtomicU32,
 }
 
 impl Slot {
     pub(super) fn index(&self) -> u32 {
         let first = region().map_or(ptr::null(), |r| &raw const r.slots).cast::<Slot>();
         ((self as *const Slot as usize - first as usize) / size_of::<Slot>()) as u32
+    }
+
+    /// What an incarnation notes of itself begins anew.
+    pub(crate) fn begin_life(&self) {
+        for time in [
+            &self.stop_limit,
+            &self.ready_limit,
+            &self.starting_at,
+            &self.running_at,
+            &self.stopping_at,
+            &self.abandoned_at,
+            &self.ended_at,
+            &self.seated_at,
+            &self.heartbeat_at,
+            &self.restarting_at,
+        ] {
+            time.store(0, Relaxed);
+        }
+        self.seen.store(0, Relaxed);
     }
 
     /// Half of `life` in which the kernel compares.
@@ -71,7 +93,9 @@ impl Slot {
                 self.show(true, false);
             }
             let (host, inside) = before.wakes(after);
-            let next = seen & !0xFFFF_FFFF | after.woken(host, inside).0 as u64;
+            // Another life has another context.
+            let generation = (seen >> 32) + (event == Event::Revive) as u64;
+            let next = generation << 32 | after.woken(host, inside).0 as u64;
             match self.life.compare_exchange_weak(seen, next, SeqCst, SeqCst) {
                 Ok(_) => {
                     self.stamp(before, after);
@@ -147,7 +171,8 @@ impl Slot {
             State::Stopping => &self.stopping_at,
             State::Abandoned => &self.abandoned_at,
             State::Stopped | State::Failed => &self.ended_at,
-            State::New | State::Restarting => return None,
+            State::Restarting => &self.restarting_at,
+            State::New => return None,
         })
     }
 

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 use crate::linux::{self, Nanos, process::Outcome};
 
@@ -46,6 +46,9 @@ pub(crate) struct Block {
     /// Not 0: a program that knows podkeep has taken the pod over.
     pub(crate) claimed: AtomicU32,
     pub(crate) heartbeat: AtomicU64,
+    /// No callback before the host shows that the pod is STARTING: see [`Block::wait_for_go`].
+    go: AtomicU32,
+    _unused: u32,
     pub(crate) incarnation: u32,
     pub(crate) slot: u32,
     pub(crate) notify: u32,
@@ -58,6 +61,26 @@ pub(crate) struct Block {
 }
 
 const _: () = assert!(size_of::<Block>() <= PAGE);
+
+const GO: u32 = 1;
+const WAITS: u32 = 2;
+
+impl Block {
+    /// The child's: mostly it has passed long ago.
+    pub(crate) fn wait_for_go(&self) {
+        while self.go.load(Acquire) != GO {
+            let _ = self.go.compare_exchange(0, WAITS, AcqRel, Acquire);
+            linux::process::wait_shared(&self.go, WAITS);
+        }
+    }
+
+    /// The host's.
+    pub(crate) fn give_go(&self) {
+        if self.go.swap(GO, AcqRel) == WAITS {
+            linux::process::wake_shared(&self.go);
+        }
+    }
+}
 
 /// What a block says.
 pub(crate) struct Brief<'a> {
@@ -113,6 +136,8 @@ pub(crate) fn make(brief: &Brief<'_>) -> Result<(View, OwnedFd), i32> {
         seat: AtomicU32::new(0),
         claimed: AtomicU32::new(0),
         heartbeat: AtomicU64::new(0),
+        go: AtomicU32::new(0),
+        _unused: 0,
         incarnation: brief.incarnation,
         slot: brief.slot,
         notify: brief.notify as u32,
@@ -157,7 +182,7 @@ impl Mapped {
         // there before the start does not change; what changes is atomic.
         let (block, bytes) =
             unsafe { (&*base.cast::<Block>(), std::slice::from_raw_parts(base.cast_const().cast::<u8>(), length)) };
-        let refused = if block.magic != MAGIC || block.outcome.pid.load(std::sync::atomic::Ordering::Acquire) != pid {
+        let refused = if block.magic != MAGIC || block.outcome.pid.load(Acquire) != pid {
             NotOurs::Foreign
         } else if block.version != VERSION {
             NotOurs::Version(block.version)
@@ -206,7 +231,6 @@ impl Mapped {
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
-    use std::sync::atomic::Ordering::SeqCst;
 
     fn brief() -> Brief<'static> {
         Brief {

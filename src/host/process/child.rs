@@ -214,7 +214,7 @@ impl Child {
                 pod.advance_told(Event::Fail, earlier);
                 lock(&pod.cell().cold).push_hook(self.told(told));
             }
-            Frame::Failed => pod.advance_told(Event::Fail, std::mem::take(&mut said.records)),
+            Frame::Failed => drop(pod.advance_told(Event::Fail, std::mem::take(&mut said.records))),
             Frame::RunReturned { failed } => {
                 pod.advance_told(Event::RunReturned { failed }, std::mem::take(&mut said.records));
             }
@@ -423,13 +423,12 @@ impl Child {
         };
         let pod = &self.pod;
         lock(&pod.cell().cold).attach_stderr();
-        let failed = record.is_some();
         if let Some(process) = &pod.cell().process {
             *lock(&process.live) = None;
         }
         pod.tid.store(0, Relaxed);
         let records = record.into_iter().map(|record| pod.with_stderr(record)).collect();
-        pod.advance_told(Event::End { failed }, records);
-        super::finish(pod);
+        pod.end_life(records, |failed, again| Event::End { failed, again });
+        super::after_life(pod);
     }
 }

@@ -13,6 +13,7 @@ use super::guardian::{self, Guardian};
 use crate::error::{Error, Result};
 use crate::linux::poll::Poller;
 use crate::linux::{self, NEVER, Nanos};
+use crate::table::PodRef;
 use crate::world::{World, lock};
 
 /// What a descriptor in the set belongs to, beside the child's number.
@@ -80,6 +81,8 @@ struct Hands {
     children: HashMap<u64, Arc<Child>>,
     next: u64,
     later: BTreeSet<(Nanos, u64, Errand)>,
+    /// Pods whose next life is due then.
+    revivals: Vec<(Nanos, PodRef)>,
 }
 
 /// The thread, started now if need be.
@@ -136,6 +139,12 @@ impl Io {
         Ok(())
     }
 
+    /// Begins the next life of a pod then.
+    pub(super) fn revive_later(&self, pod: PodRef, at: Nanos) {
+        lock(&self.hands).revivals.push((at, pod));
+        linux::signal_fd(&self.bell);
+    }
+
     fn later(&self, number: u64, at: Nanos, errand: Errand) {
         lock(&self.hands).later.insert((at, number, errand));
     }
@@ -177,13 +186,18 @@ extern "C-unwind" fn enter(io: *mut c_void) -> *mut c_void {
         if guardian_at <= now {
             guardian_at = io.replace_guardian();
         }
-        let (due, next) = {
+        let (due, revivals, next) = {
             let mut hands = lock(&io.hands);
+            let revivals: Vec<_> = hands.revivals.extract_if(.., |(at, _)| *at <= now).collect();
+            let revival = hands.revivals.iter().map(|&(at, _)| at).min().unwrap_or(NEVER);
             let rest = hands.later.split_off(&(now + 1, 0, Errand::Stderr));
             let due = std::mem::replace(&mut hands.later, rest);
-            (due, hands.later.first().map_or(NEVER, |&(at, ..)| at))
+            (due, revivals, hands.later.first().map_or(NEVER, |&(at, ..)| at).min(revival))
         };
-        let busy = !due.is_empty();
+        let busy = !due.is_empty() || !revivals.is_empty();
+        for (_, pod) in revivals {
+            super::revive(&pod);
+        }
         for (_, number, errand) in due {
             if let Some(child) = io.child(number) {
                 if errand == Errand::Stderr {

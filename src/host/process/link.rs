@@ -18,6 +18,7 @@ use crate::linux::process::{self, recv_some, send_some};
 use crate::linux::{self, NEVER, poll};
 use crate::pod::{self, Settings};
 use crate::runtime::RuntimeCell;
+use crate::supervise::restart::{Policy, Restart};
 use crate::table::{self, PodRef, Step};
 use crate::world::{World, lock};
 
@@ -273,6 +274,7 @@ pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<Runtime
     let bell = linux::event_fd().map_err(|e| Error::resources(format!("no descriptor: {}", linux::describe(e))))?;
     let link = Arc::new(Link { socket, bell, block: mapped.block(), outbox: Mutex::default(), pod: Mutex::default() });
     link.block.claimed.store(1, Release);
+    link.block.wait_for_go();
     let made = runtime.and_then(|runtime| {
         let pod_name = mapped.pod();
         let settings = Settings {
@@ -283,6 +285,9 @@ pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<Runtime
             grace: NEVER,
             extend_max: mapped.block().extend_max,
             args: mapped.args(),
+            policy: Policy { restart: Restart::Never, most: 0, window: 0, backoff: 0, backoff_max: 0 },
+            watchdog: 0,
+            incarnation: mapped.block().incarnation,
             place: pod::Place::Child(link.clone()),
         };
         pod::make(&runtime, settings)

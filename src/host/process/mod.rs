@@ -112,8 +112,6 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
     let null = process::null_device().map_err(refused)?;
     let (argv, envp) = (Vector::new(argv, None), Vector::new(env, Some(&marker)));
     let group = lock(&io.guardian).place(pod.index());
-    // What was asked of another pod in this slot is not asked of this one.
-    pod.show(false, false);
     let spawning = io::adopts().then(|| lock(&io::SPAWNING));
     let spawned = process::spawn(&Plan {
         program: &executable,
@@ -178,7 +176,12 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
         pod.advance(Event::InitOk);
     }
     drop(said);
-    if pod.life().stop_asked()
+    let life = pod.life();
+    if life.stop_asked() {
+        pod.show(true, life.barred()); // the table may be younger than the stop
+    }
+    child.view.give_go();
+    if life.stop_asked()
         && let Some(region) = table::region()
     {
         // Whoever asked found no child to pass the stop on to.
@@ -217,9 +220,40 @@ fn brief(pod: &PodRef) -> Result<block::Brief<'_>> {
 fn not_run(pod: &PodRef, code: i32, sentence: &str) -> Result<()> {
     pod.advance(Event::Launch);
     let record = pod.record(Phase::Spawn, Kind::Exit, code, sentence);
-    pod.advance_failing(Event::End { failed: true }, Some(record));
-    finish(pod);
+    pod.end_life(vec![record], |failed, again| Event::End { failed, again });
+    after_life(pod);
     Ok(())
+}
+
+/// S is gone: the next life is put down for its time, or this was the last.
+fn after_life(pod: &PodRef) {
+    let io = World::existing().and_then(|world| *lock(&world.io));
+    match (pod.life().state(), io) {
+        (State::Restarting, Some(io)) => io.revive_later(pod.clone(), pod.cell().restart_at.load(Relaxed)),
+        _ => finish(pod),
+    }
+}
+
+/// The next life of a pod is due. By the thread that keeps the children.
+fn revive(pod: &PodRef) {
+    if !pod.revive() {
+        return finish_if_final(pod); // a cancel was faster
+    }
+    let Some(world) = World::existing() else { return };
+    if let Err(error) = spawn(pod, world) {
+        let record = pod.record(Phase::Spawn, Kind::Lost, 0, &error.sentence);
+        pod.end_life(vec![record], |failed, again| Event::End { failed, again });
+        after_life(pod);
+    }
+}
+
+/// A cancel between two lives leaves nobody else to see to the end.
+pub(crate) fn finish_if_final(pod: &PodRef) {
+    let life = pod.life();
+    let alone = pod.cell().process.as_ref().is_some_and(|process| process.child().is_none());
+    if alone && life.was_restarting() && life.state().is_final() && !life.gone() {
+        finish(pod);
+    }
 }
 
 /// The last act for an S that is gone: what a user gave is released, on a thread where it may take its time, and then
