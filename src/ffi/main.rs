@@ -8,9 +8,8 @@ use super::status::{PODKEEP_OK, podkeep_status};
 use super::{boundary, library, out};
 use crate::error::{Error, Status};
 use crate::host::caller::{self, Seated};
-use crate::host::main::{self, Reign};
+use crate::host::main;
 use crate::host::process::link::{self, Claim, Claimed};
-use crate::table::PodRef;
 
 /// Runs the pod in this very thread, as a container's main process: SIGINT and SIGTERM cancel it; a second one ends the process
 /// with 128 + its number, and so does a grace that is spent (124 without a signal). A pod with PODKEEP_HOST_PROCESS is started
@@ -23,28 +22,20 @@ use crate::table::PodRef;
 /// INVALID_ARGUMENT; INVALID_HANDLE; FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn podkeep_pod_run(pod: *mut podkeep_pod, out_exit_code: *mut i32) -> podkeep_status {
-    let mut begun: Option<(PodRef, Reign)> = None;
     let mut seated: Option<Seated> = None;
     let status = boundary(|| {
-        let pod = super::pod::find(pod)?;
         out("out_exit_code", out_exit_code)?;
-        let reign;
-        (reign, seated) = main::begin(&pod)?;
-        begun = Some((pod, reign));
+        seated = main::begin(&super::pod::find(pod)?)?;
         Ok(())
     });
     if status != PODKEEP_OK {
         return status;
     }
-    // An end of the thread from inside leaves this to nobody, as it should: no destructor may run in its way.
-    let begun = std::mem::ManuallyDrop::new(begun);
     if let Some(seated) = seated {
         caller::occupy(seated);
     }
     boundary(|| {
-        let (pod, reign) = std::mem::ManuallyDrop::into_inner(begun).ok_or_else(lost)?;
-        *out("out_exit_code", out_exit_code)? = main::exit_code(&pod);
-        drop(reign);
+        *out("out_exit_code", out_exit_code)? = main::finish()?;
         Ok(())
     })
 }

@@ -23,6 +23,7 @@ pub(crate) fn prepare(pod: &PodRef, call: &str) -> Result<Seated> {
     let keeper = if pod.life().is_linked() { Ok(()) } else { keeper::ensure(world) };
     let had = keeper
         .and_then(|()| host::thread::ready_to_notice())
+        .and_then(|()| pod.prepare_kick())
         .and_then(|()| if pod.life().has_hook() { world.crew.reserve(world) } else { Ok(()) });
     if let Err(error) = had {
         pod.unclaim();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 use super::caller;
 use super::upward::Upward;
 use crate::cancel;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::failure::Kind;
 use crate::lifecycle::{Event, Phase, State};
 use crate::limit::Limit;
@@ -39,16 +39,20 @@ struct Above {
     heartbeat: Nanos,
 }
 
-/// From the first moment of a main pod to its last.
-pub(crate) struct Reign {
+/// What lasts from the first moment of a main pod to its last. Kept here and not on a frame below the callbacks, for those
+/// may end the thread.
+struct Reign {
+    pod: PodRef,
     before: Vec<(c_int, Disposition)>,
     mask: Mask,
     adopts: bool,
 }
 
+static REIGN: Mutex<Option<Reign>> = Mutex::new(None);
+
 impl Reign {
     /// Makes `pod` the main process's: one at a time.
-    pub(crate) fn begin(pod: &PodRef) -> Result<Reign> {
+    fn begin(pod: &PodRef) -> Result<Reign> {
         if pod.life().state() != State::New || pod.life().claimed() {
             return Err(caller::not_new(pod));
         }
@@ -69,11 +73,13 @@ impl Reign {
         // From here on a cancel in a signal handler has the keeper look, who tells the one above.
         pod.step(Event::Attend);
         let before = [libc::SIGINT, libc::SIGTERM].map(|signal| (signal, signal::handle(signal, on_signal)));
-        Ok(Reign { before: before.into(), mask: signal::unblock(&[libc::SIGINT, libc::SIGTERM]), adopts: false })
+        let kick = Some(pod.cell().kick_signal).filter(|&signal| signal != 0);
+        let mask = signal::unblock([libc::SIGINT, libc::SIGTERM].into_iter().chain(kick));
+        Ok(Reign { pod: pod.clone(), before: before.into(), mask, adopts: false })
     }
 
     /// S is a child process of this one. As PID 1 this process inherits orphans: those are reaped from now on.
-    pub(crate) fn adopt(&mut self) {
+    fn adopt(&mut self) {
         if linux::process::own_pid() == 1
             && let Some(before) = signal::handle_if_unused(libc::SIGCHLD, on_child)
         {
@@ -82,14 +88,6 @@ impl Reign {
             super::process::adopt(true);
         }
     }
-}
-
-/// What `main` should return for the end of its pod. By force it is the signal's that asked for the end, as if the process
-/// itself had been the pod.
-pub(crate) fn exit_code(pod: &PodRef) -> i32 {
-    let signal = SIGNAL.load(SeqCst);
-    let forced = pod.failure().is_some_and(|f| f.kind() == Kind::Timeout && f.phase() != Phase::Ready);
-    if forced && signal != 0 { 128 + signal } else { caller::exit_code(pod) }
 }
 
 impl Drop for Reign {
@@ -103,6 +101,44 @@ impl Drop for Reign {
         signal::set_mask(&self.mask);
         *lock(&ABOVE) = None;
         POD.store(0, Release);
+    }
+}
+
+/// Begins a main pod: one in a process is over when this returns, any other is for `caller::occupy` to run.
+pub(crate) fn begin(pod: &PodRef) -> Result<Option<caller::Seated>> {
+    role::refuse_waiting_for_all("podkeep_pod_run")?;
+    let mut reign = Reign::begin(pod)?;
+    let seated = if pod.cell().process.is_none() {
+        let seated = caller::prepare(pod, "podkeep_pod_run")?;
+        call_keeper(pod);
+        Some(seated)
+    } else {
+        reign.adopt();
+        pod.start()?;
+        call_keeper(pod);
+        let _ = pod.join(Limit::Forever); // how it ended is told by its exit code
+        None
+    };
+    *lock(&REIGN) = Some(reign);
+    Ok(seated)
+}
+
+/// Ends it; what `main` should return. By force it is the signal's that asked for the end, as if the process itself had been
+/// the pod.
+pub(crate) fn finish() -> Result<i32> {
+    let reign = lock(&REIGN).take();
+    let pod = reign.as_ref().map(|reign| &reign.pod);
+    let pod = pod.ok_or_else(|| Error::new(Status::Internal, "the main pod is not there any more"))?;
+    let signal = SIGNAL.load(SeqCst);
+    let forced = pod.failure().is_some_and(|f| f.kind() == Kind::Timeout && f.phase() != Phase::Ready);
+    Ok(if forced && signal != 0 { 128 + signal } else { caller::exit_code(pod) })
+}
+
+/// A callback has ended the main pod's thread from inside: nobody will call `finish`.
+pub(crate) fn abdicate(pod: &PodRef) {
+    if is_main(pod) {
+        let reign = lock(&REIGN).take();
+        drop(reign);
     }
 }
 
@@ -121,22 +157,6 @@ extern "C" fn on_child(_: c_int) {
     let errno = linux::errno();
     super::process::look_for_orphans();
     linux::set_errno(errno);
-}
-
-/// Begins a main pod: one in a process is over when this returns, any other is for `caller::occupy` to run.
-pub(crate) fn begin(pod: &PodRef) -> Result<(Reign, Option<caller::Seated>)> {
-    role::refuse_waiting_for_all("podkeep_pod_run")?;
-    let mut reign = Reign::begin(pod)?;
-    if pod.cell().process.is_none() {
-        let seated = caller::prepare(pod, "podkeep_pod_run")?;
-        call_keeper(pod);
-        return Ok((reign, Some(seated)));
-    }
-    reign.adopt();
-    pod.start()?;
-    call_keeper(pod);
-    let _ = pod.join(Limit::Forever); // how it ended is told by its exit code
-    Ok((reign, None))
 }
 
 /// Whether `pod` is the main process's.

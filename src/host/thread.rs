@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::crew;
 use crate::error::{Error, Result};
 use crate::failure::Kind;
+use crate::host;
 use crate::lifecycle::{Event, Life, Phase, Seat, State};
 use crate::linux::{self, NEVER, Nanos};
 use crate::log;
@@ -190,6 +191,7 @@ fn died(pod: PodRef) {
     if pod.life().state() == State::Restarting {
         return succeed(pod);
     }
+    host::main::abdicate(&pod);
     if let Some(link) = link {
         // Of this process nothing is left but the library's own threads.
         link.end(&pod);
@@ -238,8 +240,7 @@ pub(crate) fn reap(pod: &PodRef, until: Nanos) -> bool {
 
 /// Sends the kick. The caller has seen to it that S is there.
 pub(crate) fn kick(pod: &PodRef, signal: i32) {
-    // SAFETY: the caller's promise.
-    unsafe { linux::kick_thread(pod.cell().thread.load(Relaxed), signal) };
+    linux::kick_thread(pod.tid.load(Relaxed), signal);
 }
 
 /// In the noted value: this is not S but a hook's thread.

@@ -352,13 +352,10 @@ impl Drop for Uncancellable {
     }
 }
 
-/// Sends `signal` to a thread that exists.
-///
-/// # Safety
-/// `thread` has not been joined, and not ended while detached.
-pub(crate) unsafe fn kick_thread(thread: libc::pthread_t, signal: c_int) {
-    // SAFETY: the caller's promise.
-    unsafe { libc::pthread_kill(thread, signal) };
+/// Sends `signal` to a thread of this process that exists.
+pub(crate) fn kick_thread(tid: i32, signal: c_int) {
+    // SAFETY: numbers only; not for a group or any other process, whatever the number.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signal) };
 }
 
 /// Gives `signal` an empty handler without SA_RESTART if its disposition is default or ignore.

@@ -40,12 +40,12 @@ pub(crate) fn put_back(signal: c_int, before: &Disposition) {
 }
 
 /// Lets this thread take `signals`; the mask that was.
-pub(crate) fn unblock(signals: &[c_int]) -> Mask {
+pub(crate) fn unblock(signals: impl Iterator<Item = c_int>) -> Mask {
     // SAFETY: valid sets on this frame.
     unsafe {
         let (mut set, mut before) = (zeroed(), zeroed());
         libc::sigemptyset(&mut set);
-        for &signal in signals {
+        for signal in signals {
             libc::sigaddset(&mut set, signal);
         }
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, &mut before);

@@ -574,7 +574,7 @@ impl PodRef {
         Ok(())
     }
 
-    fn prepare_kick(&self) -> Result<()> {
+    pub(crate) fn prepare_kick(&self) -> Result<()> {
         match self.cell().kick_signal {
             0 => Ok(()),
             signal => linux::ensure_kick_handler(signal)

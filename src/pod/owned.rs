@@ -218,13 +218,10 @@ impl Pod {
     /// # Errors
     /// INVALID_STATE: it is not NEW, or another one is run; DEADLOCK (from inside); RESOURCES; NOT_FOUND: no `podkeep` program.
     pub fn run(&self) -> Result<i32> {
-        let (reign, seated) = main::begin(&self.pod)?;
-        if let Some(seated) = seated {
+        if let Some(seated) = main::begin(&self.pod)? {
             caller::occupy(seated);
         }
-        let code = main::exit_code(&self.pod);
-        drop(reign);
-        Ok(code)
+        main::finish()
     }
     /// Asks for the end. Any thread, any time; does not block, but what a runtime owns may be dropped here if the pod is
     /// NEW and the runtime was dropped before.
