@@ -11,6 +11,7 @@ use std::time::Duration;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod signal;
+pub(crate) mod spawn;
 pub(crate) mod stderr;
 
 /// A moment of the monotonic clock, in nanoseconds.

@@ -1,34 +1,31 @@
 //! Pod: one kept instance of a runtime. Here is what its owner may do with it; where it runs is `host/`, what its
 //! states mean is `lifecycle`, and the memory behind it is `table`. Waiting is in `wait`, the public Rust type in `owned`.
 
-use std::alloc::{Layout, alloc};
 use std::ffi::{CStr, CString, c_void};
 use std::os::fd::OwnedFd;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::cancel;
 use crate::error::{Error, Result, Status};
 use crate::failure::{Failure, Kind, Record, c_string};
-use crate::host::{
-    self,
-    process::{Process, link::Link},
-};
+use crate::host::process::{Process, link::Link};
 use crate::keeper;
 use crate::lifecycle::{Event, Life, Phase, State, Traits};
-use crate::limit;
 use crate::linux::{self, Nanos, ThreadAttr};
-use crate::runtime::{CANCELLED, RuntimeCell, check_name};
+use crate::runtime::{RuntimeCell, check_name};
 use crate::supervise::restart::{History, Policy};
-use crate::table::{self, PodRef, Step};
-use crate::world::{World, lock, no_memory};
+use crate::table::PodRef;
+use crate::world::{World, lock};
 
+mod args;
 mod lives;
 mod owned;
+mod start;
+mod steps;
 mod wait;
 
+pub(crate) use args::{Args, try_box};
 pub use owned::{Host, Options, Pod, ProcessOptions, Ready};
 
 /// What a pod is made with, checked by whoever fills it in.
@@ -167,66 +164,6 @@ impl Cold {
     }
 }
 
-/// Bytes on a 16-byte boundary.
-pub(crate) struct Args {
-    at: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: never written after they were made.
-unsafe impl Send for Args {}
-// SAFETY: as above.
-unsafe impl Sync for Args {}
-
-impl Args {
-    fn layout(len: usize) -> Option<Layout> {
-        Layout::from_size_align(len, 16).ok()
-    }
-    fn copy(bytes: &[u8]) -> Result<Args> {
-        let len = bytes.len();
-        if len == 0 {
-            return Ok(Args { at: NonNull::dangling(), len });
-        }
-        let no_room = || Error::resources(format!("no memory for options.args: args_len is {len}"));
-        let layout = Args::layout(len).ok_or_else(no_room)?;
-        // SAFETY: the size is not zero; the copy fills the whole allocation.
-        unsafe {
-            let at = NonNull::new(alloc(layout)).ok_or_else(no_room)?;
-            at.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), len);
-            Ok(Args { at, len })
-        }
-    }
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `len` bytes were copied there.
-        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for Args {
-    fn drop(&mut self) {
-        if let Some(layout) = Args::layout(self.len)
-            && self.len > 0
-        {
-            // SAFETY: allocated in `copy` with this layout.
-            unsafe { std::alloc::dealloc(self.at.as_ptr(), layout) };
-        }
-    }
-}
-
-/// A box, or RESOURCES.
-pub(crate) fn try_box<T>(value: T, what: &str) -> Result<Box<T>> {
-    const { assert!(size_of::<T>() > 0) };
-    // SAFETY: the size is not zero; the allocation is written before it becomes a box.
-    unsafe {
-        let at = alloc(Layout::new::<T>()).cast::<T>();
-        if at.is_null() {
-            return Err(no_memory(what));
-        }
-        at.write(value);
-        Ok(Box::from_raw(at))
-    }
-}
-
 /// Makes a pod: NEW.
 pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result<PodRef> {
     let world = World::get()?;
@@ -352,64 +289,6 @@ impl PodRef {
         if self.life().state().is_final() { 0 } else { self.tid.load(Relaxed) as i64 }
     }
 
-    /// Does `event` and tells whoever has to know. Not for signal handlers.
-    pub(crate) fn advance(&self, event: Event) -> Option<Step> {
-        let step = self.step(event)?;
-        self.announce(step);
-        Some(step)
-    }
-
-    /// Does `event`, with the failure that goes with it: whoever sees that it failed finds the record.
-    pub(crate) fn advance_failing(&self, event: Event, record: Option<Record>) -> Option<Step> {
-        let Some(record) = record else { return self.advance(event) };
-        let step = {
-            let mut cold = lock(&self.cell().cold);
-            let step = self.step(event)?;
-            cold.push(record);
-            step
-        };
-        self.announce(step);
-        Some(step)
-    }
-
-    /// Does `event` with what a child tells of it: whoever sees the step finds the records. They are kept, too, when the
-    /// event changes nothing.
-    pub(crate) fn advance_told(&self, event: Event, records: Vec<Record>) -> Option<Step> {
-        let step = {
-            let mut cold = lock(&self.cell().cold);
-            let step = self.step(event);
-            records.into_iter().for_each(|record| cold.push(record));
-            step?
-        };
-        self.announce(step);
-        Some(step)
-    }
-
-    pub(crate) fn announce(&self, step: Step) {
-        if let Some(link) = &self.cell().link {
-            link.tell(self, step);
-        }
-        cancel::alert(self, step, false);
-        if host::main::is_main(self) {
-            host::main::tend(self);
-        }
-        if step.before.state() != step.after.state() {
-            if step.entered(State::Running) && self.cell().watchdog != 0 {
-                self.call_keeper(self.watchdog_deadline());
-            }
-            self.publish();
-        }
-    }
-
-    /// Tells the monitors and the log what they do not know yet.
-    pub(crate) fn publish(&self) {
-        if table::region().is_some_and(|r| r.watchers.load(SeqCst) > 0)
-            && let Some(world) = World::existing()
-        {
-            lock(&world.hub).publish(self);
-        }
-    }
-
     /// A record about this pod.
     pub(crate) fn record(&self, phase: Phase, kind: Kind, code: i32, message: &str) -> Record {
         Record {
@@ -445,30 +324,6 @@ impl PodRef {
         }
     }
 
-    /// What a callback's return value means: `None` is a clean end (L6). What `fail` stored goes with it or is gone.
-    pub(crate) fn judge(&self, phase: Phase, code: i32) -> Option<Record> {
-        let stored = self.discard_stored();
-        let asked = matches!(phase, Phase::Init | Phase::Run) && self.life().stop_asked();
-        if code == 0 || code == CANCELLED && asked {
-            return None;
-        }
-        let callback = match phase {
-            Phase::Init => "init",
-            Phase::Teardown => "teardown",
-            _ => "run_forever",
-        };
-        Some(match stored {
-            Some(Stored { kind, message, data, .. }) => Record { message, data, ..self.record(phase, kind, code, "") },
-            None => self.record(phase, Kind::Returned, code, &format!("{callback} returned {code}")),
-        })
-    }
-
-    /// Takes what `fail` stored: a clean return discards it.
-    pub(crate) fn discard_stored(&self) -> Option<Stored> {
-        let cell = self.cell();
-        cell.has_stored.swap(false, AcqRel).then(|| lock(&cell.cold).stored.take()).flatten()
-    }
-
     /// The pod is final: its use of the config ends (L3). Whoever comes first does it.
     pub(crate) fn settle(&self) {
         if let Some(runtime) = self.settled() {
@@ -497,88 +352,5 @@ impl PodRef {
         }
         let _cold = lock(&self.cell().cold);
         self.settled()
-    }
-
-    pub(crate) fn start(&self) -> Result<()> {
-        let world = World::get()?;
-        self.claim()?;
-        let launched = self.launch(world);
-        if launched.is_err() {
-            self.unclaim();
-        }
-        launched
-    }
-
-    /// Takes the right to start it.
-    pub(crate) fn claim(&self) -> Result<()> {
-        if self.step(Event::Claim).is_some() {
-            return Ok(());
-        }
-        let state = self.life().state();
-        let why = if state == State::New { "being started by another thread" } else { state.name() };
-        Err(Error::state(format!("pod {:?} is {why}: a pod starts once; make a new one", self.name())))
-    }
-
-    /// Gives it back: what the start needs could not be had.
-    pub(crate) fn unclaim(&self) {
-        if self.step(Event::Unclaim).is_none() {
-            // Cancelled meanwhile, and no S will say so.
-            self.advance(Event::End { failed: false, again: false });
-            self.step(Event::Gone);
-            self.settle();
-        }
-    }
-
-    pub(crate) fn set_ready_limit(&self) {
-        if self.cell().ready_timeout != 0 {
-            self.ready_limit.store(limit::after(self.cell().ready_timeout), Relaxed);
-        }
-    }
-
-    /// Has the keeper look at the ready timeout, once the pod is STARTING.
-    pub(crate) fn watch_ready_limit(&self) {
-        if self.cell().ready_timeout != 0 {
-            self.call_keeper(self.ready_limit.load(Relaxed));
-        }
-    }
-
-    /// Has the keeper look at this pod, by `deadline`.
-    pub(crate) fn call_keeper(&self, deadline: Nanos) {
-        if let Some(region) = table::region() {
-            region.bell.mark(self.index());
-            region.bell.ring(deadline);
-        }
-    }
-
-    fn launch(&self, world: &'static World) -> Result<()> {
-        keeper::ensure(world)?;
-        self.set_ready_limit();
-        if self.cell().process.is_some() {
-            host::process::spawn(self, world)?;
-            self.watch_ready_limit();
-            return Ok(());
-        }
-        let hooked = self.life().has_hook();
-        if hooked {
-            world.crew.reserve(world)?;
-        }
-        if let Err(error) = self.prepare_kick().and_then(|()| host::thread::spawn(self, world)) {
-            if hooked {
-                world.crew.give_back();
-            }
-            return Err(error);
-        }
-        // S may have been faster.
-        self.advance(Event::Launch);
-        self.watch_ready_limit();
-        Ok(())
-    }
-
-    pub(crate) fn prepare_kick(&self) -> Result<()> {
-        match self.cell().kick_signal {
-            0 => Ok(()),
-            signal => linux::ensure_kick_handler(signal)
-                .map_err(|e| Error::resources(format!("no handler for the kick: {}", linux::describe(e)))),
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
-use crate::linux::{self, Nanos, process::Outcome};
+use crate::linux::{self, Nanos, spawn::Outcome};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"podkeep\0");
 /// Of this block and of the frames.

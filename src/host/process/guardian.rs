@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use super::program::{self, Vector};
 use crate::error::{Error, Result};
-use crate::linux::process::{self, NotSpawned};
+use crate::linux::process;
+use crate::linux::spawn::{self, NotSpawned};
 use crate::linux::{self, describe};
 use crate::table::SLOTS;
 
@@ -65,15 +66,15 @@ impl Guardian {
         let argv = Vector::new(words.to_vec(), None);
         let envp = Vector::new(Vec::new(), None);
         let [null, host, memory] = [&null, &self.host, &self.memory].map(|fd| fd.as_raw_fd());
-        let pid = process::spawn_apart(&program, argv.pointers(), envp.pointers(), &[null, null, null, host, memory])
+        let pid = spawn::spawn_apart(&program, argv.pointers(), envp.pointers(), &[null, null, null, host, memory])
             .map_err(|error| match error {
-            NotSpawned::Resources(error) | NotSpawned::Cwd(error) => refused(error),
-            NotSpawned::Exec(error) => Error::resources(format!(
-                "no guardian for process pods: {} cannot be run: {}",
-                program.to_string_lossy(),
-                describe(error)
-            )),
-        })?;
+                NotSpawned::Resources(error) | NotSpawned::Cwd(error) => refused(error),
+                NotSpawned::Exec(error) => Error::resources(format!(
+                    "no guardian for process pods: {} cannot be run: {}",
+                    program.to_string_lossy(),
+                    describe(error)
+                )),
+            })?;
         // Gone already is as good as gone soon: whoever watches starts another.
         self.pidfd = process::pidfd_of(pid).ok();
         Ok(())

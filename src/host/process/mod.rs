@@ -20,7 +20,8 @@ use crate::error::{Error, Result, Status};
 use crate::explain::explain;
 use crate::failure::Kind;
 use crate::lifecycle::{Event, Phase, State};
-use crate::linux::process::{self, NotSpawned, Plan};
+use crate::linux::process;
+use crate::linux::spawn::{self, NotSpawned, Plan};
 use crate::linux::{self, NEVER, Nanos, describe};
 use crate::runtime::Source;
 use crate::table::{self, PodRef};
@@ -113,7 +114,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
     let (argv, envp) = (Vector::new(argv, None), Vector::new(env, Some(&marker)));
     let group = lock(&io.guardian).place(pod.index());
     let spawning = io::adopts().then(|| lock(&io::SPAWNING));
-    let spawned = process::spawn(&Plan {
+    let spawned = spawn::spawn(&Plan {
         program: &executable,
         argv: argv.pointers(),
         envp: envp.pointers(),
