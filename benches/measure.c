@@ -1,4 +1,5 @@
 #include "measure.h"
+#include "rounds.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,16 +15,6 @@ const struct peer *const peers[PEERS] = {&peer_pthread,      &peer_pthread_named
 void die(const char *what) {
   perror(what);
   exit(EXIT_FAILURE);
-}
-
-static int ascending(const void *a, const void *b) {
-  const double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-double median(double *values, long count) {
-  qsort(values, (size_t)count, sizeof *values, ascending);
-  return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
 static void report(int measure, int peer, double value) { printf("%d %d %.6f\n", measure, peer, value); }

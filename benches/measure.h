@@ -14,6 +14,5 @@ extern const struct peer *const peers[PEERS];
  * Values are printed in ns, RSS in KiB a thread. */
 int measure(const char *what, int peer, long size);
 bool has_flag(int peer);         /* whether it has a way of its own to look at the flag */
-double median(double *values, long count); /* sorts */
 
 #endif

@@ -5,9 +5,12 @@
 #
 # The line before a fence of C, C++ or Python says what the example is; a fence without such a line fails:
 #
-#   <!-- test: program [expect=WORD] -->     a whole program: it must exit with 0 (and print WORD)
+#   <!-- test: program [expect=WORD] [signal=NAME] -->
+#                                            a whole program: it must exit with 0 (and print WORD); with a signal, which it
+#                                            gets when it has printed its first line
 #   <!-- test: runtime [kick=SIGNAL] [notify] [pkg=MODULE] -->
 #                                            C functions init, run_forever, cancel, teardown: harness.c keeps them in a pod
+#   <!-- test: library symbol=NAME -->       a shared library in C: library.c keeps its runtime in a thread and in a process
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 stage=${STAGE:-build/stage}
@@ -40,6 +43,24 @@ extract docs/guide.md guide
 
 has() { grep -qE "^(static )?(int32_t|void) $2\(" "$1"; }
 
+word() { # NAME WORDS...: what stands behind NAME=
+  local name=$1 each
+  shift
+  for each; do case $each in "$name"=*) echo "${each#"$name"=}" ;; esac; done
+}
+
+run() { # EXAMPLE SIGNAL: with an empty line as its standard input; what it prints comes out
+  if [ -z "$2" ]; then
+    printf '\n' | timeout -k 5 "$limit" "$1.bin" 2>&1
+    return
+  fi
+  coproc running { exec timeout -k 5 "$limit" "$1.bin" 2>&1; }
+  local pid=$running_PID from=${running[0]} line
+  IFS= read -r line <&"$from" && echo "$line" && kill -s "$2" "$pid"
+  cat <&"$from"
+  wait "$pid"
+}
+
 build() { # EXAMPLE WORDS...: makes EXAMPLE.bin
   local example=$1 kind=$2 more='' word behind=''
   shift 2
@@ -48,7 +69,7 @@ build() { # EXAMPLE WORDS...: makes EXAMPLE.bin
       kick=*) more="$more -DKICK_SIGNAL=${word#kick=}" ;;
       notify) more="$more -DNOTIFY" ;;
       pkg=*) more="$more $(pkg-config --cflags --libs "${word#pkg=}")" || return 1 ;;
-      expect=*) ;;
+      expect=* | signal=* | symbol=*) ;;
       *) echo "unknown word in its test line: $word" >&2; return 1 ;;
     esac
   done
@@ -65,6 +86,12 @@ build() { # EXAMPLE WORDS...: makes EXAMPLE.bin
       fi
       # shellcheck disable=SC2086
       ${CC:-cc} -std=c99 $warnings "$example.whole.c" $link $more -o "$example.bin" ;;
+    library:*.c)
+      # shellcheck disable=SC2086
+      ${CC:-cc} -std=c99 $warnings -shared -fPIC "$example" $link $more -o "$example.so" &&
+        ${CC:-cc} -std=c99 $warnings tests/readme/library.c $link -o "$out/library" &&
+        printf '#!/bin/sh\nexec %s %s %s\n' "$out/library" "$example.so" "$(word symbol "$@")" >"$example.bin" &&
+        chmod +x "$example.bin" ;;
     program:*.cpp)
       # shellcheck disable=SC2086
       ${CXX:-c++} -std=c++17 $warnings "$example" $link $more -o "$example.bin" ;;
@@ -85,12 +112,10 @@ for example in "$out"/*.c "$out"/*.cpp "$out"/*.py; do
   if [ ${#how[@]} = 0 ]; then
     echo "no test line stands before it" >"$log"
   elif build "$example" "${how[@]}" >"$log" 2>&1; then
-    # What reads its standard input gets one empty line.
-    if printf '\n' | timeout -k 5 "$limit" "$example.bin" >>"$log" 2>&1; then
+    if run "$example" "$(word signal "${how[@]}")" >>"$log" 2>&1; then
       missing=
-      for word in "${how[@]}"; do
-        case $word in expect=*) grep -q -- "${word#expect=}" "$log" || missing="$missing ${word#expect=}" ;; esac
-      done
+      expected=$(word expect "${how[@]}")
+      if [ -n "$expected" ]; then grep -q -- "$expected" "$log" || missing=" $expected"; fi
       if [ -z "$missing" ]; then
         echo "ok: $name (${how[*]})"
         passed=$((passed + 1)) examples=$((examples + 1))
