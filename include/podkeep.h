@@ -32,6 +32,8 @@ extern "C++" { template <class T> inline T podkeep_init_() { T t = T(); t.struct
 #define PODKEEP_RUNTIME_SPEC_INIT PODKEEP_INIT_(podkeep_runtime_spec)
 #define PODKEEP_POD_OPTIONS_INIT PODKEEP_INIT_(podkeep_pod_options)
 #define PODKEEP_EVENT_INIT PODKEEP_INIT_(podkeep_event)
+#define PODKEEP_GROUP_OPTIONS_INIT PODKEEP_INIT_(podkeep_group_options)
+#define PODKEEP_MEMBER_OPTIONS_INIT PODKEEP_INIT_(podkeep_member_options)
 
 #define PODKEEP_FOREVER INT64_C(-1) /* a wait without a limit; 0 polls */
 
@@ -48,6 +50,9 @@ typedef struct podkeep_context podkeep_context;
 
 // Why an incarnation ended: an immutable snapshot. Opaque; a handle, never an address.
 typedef struct podkeep_failure podkeep_failure;
+
+// Pods that live together. Opaque; a handle, never an address.
+typedef struct podkeep_group podkeep_group;
 
 // A reader of state changes. Opaque; a handle, never an address.
 typedef struct podkeep_monitor podkeep_monitor;
@@ -153,6 +158,36 @@ typedef int32_t podkeep_phase;
 
 // How a failure showed itself: PODKEEP_KIND_*.
 typedef int32_t podkeep_kind;
+
+// What a member's restart takes along: PODKEEP_ONE_FOR_ONE ...
+typedef int32_t podkeep_strategy;
+
+// How a group is kept. Begin with PODKEEP_GROUP_OPTIONS_INIT; zero in a field is its default.
+typedef struct podkeep_group_options {
+  // Of this struct, in bytes.
+  size_t struct_size;
+  // NULL: "group". 1 to 255 bytes of UTF-8; copied.
+  const char *name;
+  // PODKEEP_ONE_FOR_ONE, PODKEEP_ONE_FOR_ALL, PODKEEP_REST_FOR_ONE. Those that are taken along stop in reverse order and
+  // come back in order, whatever their own policy, and it is not counted.
+  podkeep_strategy strategy;
+  // 0: a member's final failure cancels all; 1: it does not.
+  int32_t keep_going;
+  // One budget for the whole stop. 0: the longest chain of the members'.
+  int64_t grace_ms;
+} podkeep_group_options;
+
+// How a pod is a member. Begin with PODKEEP_MEMBER_OPTIONS_INIT; zero in a field is its default.
+typedef struct podkeep_member_options {
+  // Of this struct, in bytes.
+  size_t struct_size;
+  // Names of members added before that must be ready first, and stop later; NULL-ended. NULL: none.
+  const char *const *after;
+  // 1: its normal end, too, stops the group.
+  int32_t significant;
+  // 0.
+  int32_t reserved;
+} podkeep_member_options;
 
 // A change of a pod's state. Begin with PODKEEP_EVENT_INIT.
 typedef struct podkeep_event {
@@ -312,6 +347,15 @@ typedef struct podkeep_event {
 
 // The end is known, its reason is not.
 #define PODKEEP_KIND_LOST 7
+
+// Itself.
+#define PODKEEP_ONE_FOR_ONE 0
+
+// All members.
+#define PODKEEP_ONE_FOR_ALL 1
+
+// Those that were added later.
+#define PODKEEP_REST_FOR_ONE 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -580,11 +624,68 @@ const struct podkeep_failure *podkeep_failure_secondary(const struct podkeep_fai
 // OK (NULL, too); INVALID_ARGUMENT: it is borrowed (a secondary, or out of an event); INVALID_HANDLE; FORKED.
 podkeep_status podkeep_failure_free(struct podkeep_failure *failure);
 
+// Makes a group: NEW, without members. Any thread; does not block. options may be NULL. *out is the caller's, to be freed
+// with podkeep_group_free.
+// OK; INVALID_ARGUMENT: the sentence names the field; INVALID_STATE: after a shutdown; RESOURCES.
+podkeep_status podkeep_group_new(const struct podkeep_group_options *options,
+                                 struct podkeep_group **out_group);
+
+// Adds a pod that is NEW, and shares it: freeing its handle then drops only the handle, and it is started and stopped by
+// the group alone (podkeep_pod_cancel ends it, as its normal end). Any thread; does not block. options may be NULL.
+// OK; INVALID_ARGUMENT: a member of its name, a bad field; INVALID_STATE: the group was started, the pod was, or is in
+// a group; NOT_FOUND: an unknown name in after; INVALID_HANDLE; FORKED.
+podkeep_status podkeep_group_add(struct podkeep_group *group,
+                                 struct podkeep_pod *pod,
+                                 const struct podkeep_member_options *options);
+
+// Starts its members, each when those it comes after are ready; does not wait for that. Any thread; does not block.
+// OK; INVALID_STATE: it was started or cancelled before, or after a shutdown; RESOURCES; INVALID_HANDLE; FORKED.
+podkeep_status podkeep_group_start(struct podkeep_group *group);
+
+// Asks for the end: each member stops when those that come after it are down. Any thread, any number of times, but not a
+// signal handler; does not block. OK; INVALID_HANDLE; FORKED.
+podkeep_status podkeep_group_cancel(struct podkeep_group *group);
+
+// Waits until every member is ready or has cleanly ended. Any thread; blocks up to timeout_ms (0 looks once).
+// OK; FAILED: a member failed for good; ENDED: it ends, or a member ended that others wait for; TIMEOUT: the sentence
+// tells of each that is late; INVALID_STATE: it is NEW; DEADLOCK: from a member's own thread or hook, a log callback or a
+// drop (not with 0); INVALID_ARGUMENT: a negative time; INVALID_HANDLE; FORKED.
+podkeep_status podkeep_group_wait_ready(struct podkeep_group *group,
+                                        int64_t timeout_ms);
+
+// Waits for the end of all members. Any thread; blocks up to timeout_ms (0 looks once).
+// OK: STOPPED; FAILED: a member failed for good; TIMEOUT, at once with PODKEEP_FOREVER when one is ABANDONED;
+// INVALID_STATE: it is NEW; the others as podkeep_group_wait_ready.
+podkeep_status podkeep_group_join(struct podkeep_group *group, int64_t timeout_ms);
+
+// Cancels and waits for the end, bounded by the graces. Any thread; blocks.
+// OK: STOPPED; FAILED; TIMEOUT: a member is ABANDONED; DEADLOCK (then nothing is cancelled); INVALID_HANDLE; FORKED.
+podkeep_status podkeep_group_close(struct podkeep_group *group);
+
+// *out: PODKEEP_STATE_*, now. Any thread; does not block. OK; INVALID_ARGUMENT: out is NULL; INVALID_HANDLE; FORKED.
+podkeep_status podkeep_group_state(struct podkeep_group *group,
+                                   podkeep_state *out_state);
+
+// *out: the failure of the member that failed first for good, with its name; a snapshot of the caller's, to be freed with
+// podkeep_failure_free; NULL: none did. Any thread; does not block. Statuses as podkeep_group_state, and RESOURCES.
+podkeep_status podkeep_group_failure(struct podkeep_group *group,
+                                     struct podkeep_failure **out_failure);
+
+// Ends the handle: what runs is cancelled and let go, and its members with it. Any thread and place; never blocks. OK (NULL,
+// too); INVALID_HANDLE; FORKED.
+podkeep_status podkeep_group_free(struct podkeep_group *group);
+
 // Watches a pod; NULL: every pod of the process. It first tells each watched pod's present state, then every change in
 // order. Any thread; does not block. *out is the caller's, to be freed with podkeep_monitor_free.
 // OK; INVALID_ARGUMENT: out is NULL; INVALID_HANDLE, FORKED: the pod; RESOURCES.
 podkeep_status podkeep_monitor_new(struct podkeep_pod *pod,
                                    struct podkeep_monitor **out_monitor);
+
+// Watches the members of a group: present and, until it is started, to come. Any thread; does not block. *out is the
+// caller's, to be freed with podkeep_monitor_free. It never answers ENDED by itself.
+// OK; INVALID_ARGUMENT: out is NULL; RESOURCES; INVALID_HANDLE; FORKED.
+podkeep_status podkeep_monitor_new_group(struct podkeep_group *group,
+                                         struct podkeep_monitor **out_monitor);
 
 // *out: a descriptor that is readable while events wait, for poll, epoll and event loops; the monitor's own, made at
 // the first call: only poll it. Any thread; does not block.

@@ -84,9 +84,9 @@ impl Hub {
     /// A pod was made: those who watch all pods hear of it.
     pub(crate) fn made(&mut self, pod: &PodRef) {
         pod.cell().published.fetch_or(MADE, Relaxed);
-        if self.monitors.iter().any(|m| m.pod.is_none()) {
+        if self.monitors.iter().any(|m| m.scope == Scope::All) {
             let event = self.present(pod);
-            for monitor in self.monitors.iter().filter(|m| m.pod.is_none()) {
+            for monitor in self.monitors.iter().filter(|m| m.scope == Scope::All) {
                 monitor.push(event.clone());
             }
         }
@@ -119,6 +119,11 @@ impl Hub {
             for monitor in self.monitors.iter().filter(|m| m.watches(pod)) {
                 monitor.push(event.clone());
             }
+        }
+        if pod.cell().group.load(Acquire) != 0
+            && let Some(world) = World::existing()
+        {
+            world.groups.ring();
         }
     }
 
@@ -164,7 +169,7 @@ impl Hub {
     }
 }
 
-fn count_watcher(more: bool) {
+pub(crate) fn count_watcher(more: bool) {
     if let Some(region) = table::region() {
         if more {
             region.watchers.fetch_add(1, SeqCst)
@@ -174,10 +179,19 @@ fn count_watcher(more: bool) {
     }
 }
 
+/// Which pods a monitor watches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The pod of a handle.
+    One(u64),
+    /// The members of a group.
+    Group(u32),
+    All,
+}
+
 /// One reader's queue.
 pub(crate) struct Monitor {
-    /// The slot's index and handle of the one pod; `None`: every pod of the process.
-    pod: Option<u64>,
+    scope: Scope,
     queue: Mutex<Queue>,
     arrived: Condvar,
     /// The failure handles that the last event lent through the C ABI: the first, and how many.
@@ -242,14 +256,19 @@ impl Queue {
 impl Monitor {
     /// Watches one pod, or all of the process.
     pub(crate) fn new(world: &World, pod: Option<&PodRef>) -> Result<Arc<Monitor>> {
+        Monitor::of(world, pod.map_or(Scope::All, |pod| Scope::One(pod.handle())), pod)
+    }
+
+    /// Watches the members of a group.
+    pub(crate) fn of_group(world: &World, group: u32) -> Result<Arc<Monitor>> {
+        Monitor::of(world, Scope::Group(group), None)
+    }
+
+    fn of(world: &World, scope: Scope, pod: Option<&PodRef>) -> Result<Arc<Monitor>> {
         let mut queue = Queue::default();
         queue.events.try_reserve(8).map_err(|_| no_memory("a monitor"))?;
-        let monitor = Arc::new(Monitor {
-            pod: pod.map(PodRef::handle),
-            queue: Mutex::new(queue),
-            arrived: Condvar::new(),
-            lent: Mutex::default(),
-        });
+        let monitor =
+            Arc::new(Monitor { scope, queue: Mutex::new(queue), arrived: Condvar::new(), lent: Mutex::default() });
         let mut hub = lock(&world.hub);
         hub.monitors.try_reserve(1).map_err(|_| no_memory("a monitor"))?;
         // Counted first: whoever changes a state from here on comes to publish it, and waits for the lock.
@@ -266,19 +285,23 @@ impl Monitor {
         };
         match pod {
             Some(pod) => begin(pod),
-            None => world.pods().for_each(|pod| begin(&pod)),
+            None => world.pods().filter(|pod| monitor.watches(pod)).for_each(|pod| begin(&pod)),
         }
         hub.monitors.push(monitor.clone());
         Ok(monitor)
     }
 
     fn watches(&self, pod: &PodRef) -> bool {
-        self.pod.is_none_or(|handle| handle == pod.handle())
+        match self.scope {
+            Scope::One(handle) => handle == pod.handle(),
+            Scope::Group(group) => pod.cell().group.load(Acquire) == group,
+            Scope::All => true,
+        }
     }
 
     fn push(&self, event: Event) {
         let mut queue = lock(&self.queue);
-        queue.over |= self.pod.is_some() && event.to.is_final();
+        queue.over |= matches!(self.scope, Scope::One(_)) && event.to.is_final();
         queue.add(event);
         if let Some(fd) = &queue.fd {
             linux::signal_fd(fd);

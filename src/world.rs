@@ -17,6 +17,7 @@ use crate::linux::{self, ThreadAttr};
 use crate::log::Log;
 use crate::monitor::{Hub, Monitor};
 use crate::runtime::RuntimeCell;
+use crate::supervise::driver::{Group, Groups};
 use crate::table::{self, Kind, PodRef, SLOTS};
 
 /// What a handle other than a pod's or a context's stands for.
@@ -24,6 +25,7 @@ use crate::table::{self, Kind, PodRef, SLOTS};
 pub(crate) enum Entry {
     Runtime(Arc<RuntimeCell>),
     Monitor(Arc<Monitor>),
+    Group(Arc<Group>),
     /// One record of a chain; `owned` is the one its user frees.
     Failure {
         chain: Arc<Vec<Record>>,
@@ -51,6 +53,7 @@ pub(crate) struct World {
     /// Made with the first process pod.
     pub(crate) io: Mutex<Option<&'static Io>>,
     pub(crate) exports: Mutex<Exports>,
+    pub(crate) groups: Groups,
 }
 
 #[derive(Default)]
@@ -101,6 +104,7 @@ impl World {
             shut: AtomicBool::new(false),
             io: Mutex::default(),
             exports: Mutex::default(),
+            groups: Groups::default(),
         }));
         if region.world.compare_exchange(std::ptr::null_mut(), world, AcqRel, Acquire).is_err() {
             // SAFETY: another thread was first; nobody has seen this one.
@@ -243,6 +247,7 @@ impl Entry {
         match self {
             Entry::Runtime(_) => Kind::Runtime,
             Entry::Monitor(_) => Kind::Monitor,
+            Entry::Group(_) => Kind::Group,
             Entry::Failure { .. } => Kind::Failure,
         }
     }

@@ -21,6 +21,7 @@ fn generated() -> String {
         .with_src(root().join("src/ffi/main.rs"))
         .with_src(root().join("src/ffi/library.rs"))
         .with_src(root().join("src/ffi/failure.rs"))
+        .with_src(root().join("src/ffi/group.rs"))
         .with_src(root().join("src/ffi/monitor.rs"))
         .with_src(root().join("src/ffi/log.rs"))
         .generate()

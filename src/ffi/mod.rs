@@ -20,6 +20,7 @@ use crate::runtime::panic_text;
 
 pub mod context;
 pub mod failure;
+pub mod group;
 pub(crate) mod library;
 pub mod log;
 pub mod main;

@@ -5,6 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::failure::{podkeep_failure, register, unregister_lent};
+use super::group::podkeep_group;
 use super::pod::{podkeep_pod, podkeep_state};
 use super::status::podkeep_status;
 use super::{boundary, out, value, write_struct};
@@ -69,17 +70,37 @@ pub unsafe extern "C" fn podkeep_monitor_new(
             })?),
         };
         let out = out("out_monitor", out_monitor)?;
-        let world = World::get()?;
-        let monitor = Monitor::new(world, pod.as_ref())?;
-        match world.register(Kind::Monitor, std::iter::once(Entry::Monitor(monitor.clone()))) {
-            Ok(handle) => *out = as_pointer(handle),
-            Err(error) => {
-                monitor.close(world);
-                return Err(error);
-            }
-        }
+        *out = handle_of(Monitor::new(World::get()?, pod.as_ref())?)?;
         Ok(())
     })
+}
+
+/// Watches the members of a group: present and, until it is started, to come. Any thread; does not block. *out is the
+/// caller's, to be freed with podkeep_monitor_free. It never answers ENDED by itself.
+/// OK; INVALID_ARGUMENT: out is NULL; RESOURCES; INVALID_HANDLE; FORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn podkeep_monitor_new_group(
+    group: *mut podkeep_group,
+    out_monitor: *mut *mut podkeep_monitor,
+) -> podkeep_status {
+    boundary(|| {
+        let group = super::group::find(group)?;
+        let out = out("out_monitor", out_monitor)?;
+        *out = handle_of(Monitor::of_group(World::get()?, group.number())?)?;
+        Ok(())
+    })
+}
+
+/// Gives a monitor its handle.
+fn handle_of(monitor: Arc<Monitor>) -> Result<*mut podkeep_monitor> {
+    let world = World::get()?;
+    match world.register(Kind::Monitor, std::iter::once(Entry::Monitor(monitor.clone()))) {
+        Ok(handle) => Ok(as_pointer(handle)),
+        Err(error) => {
+            monitor.close(world);
+            Err(error)
+        }
+    }
 }
 
 /// *out: a descriptor that is readable while events wait, for poll, epoll and event loops; the monitor's own, made at

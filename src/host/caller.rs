@@ -19,6 +19,7 @@ pub(crate) struct Seated(u32);
 pub(crate) fn prepare(pod: &PodRef, call: &str) -> Result<Seated> {
     role::refuse_waiting_for_all(call)?;
     let world = World::get()?;
+    pod.refuse_by_hand(call)?;
     pod.claim()?;
     let keeper = if pod.life().is_linked() { Ok(()) } else { keeper::ensure(world) };
     let had = keeper

@@ -198,7 +198,8 @@ impl Life {
     pub(crate) fn wakes(self, next: Life) -> (bool, Inside) {
         let changed = self.0 ^ next.0;
         let host = self.has(SLEEP_HOST) && changed & (STATE | FAILED | GONE) != 0;
-        let inside = match self.has(SLEEP_POD) && changed & (STOP | OVER | HOOK_DONE) != 0 {
+        let due = self.state() == State::Restarting && changed & SAID_READY != 0;
+        let inside = match self.has(SLEEP_POD) && (due || changed & (STOP | OVER | HOOK_DONE) != 0) {
             false => Inside::Nobody,
             true if self.has(CROWD_POD) => Inside::Many,
             true => Inside::One,
@@ -298,6 +299,8 @@ impl Life {
                 self.ended(true, again)
             }
             Event::Revive if state == Restarting => Life(self.0 & LASTING).to(Starting),
+            Event::SiblingStop if matches!(state, Starting | Running) => self.with(STOP).to(Stopping),
+            Event::Due if state == Restarting => self.with(SAID_READY),
             Event::GiveUp if state == Restarting => self.with(FAILED).to(Failed),
             Event::WatchdogMiss if state == Running => self.with(STOP | FAILED).to(Stopping),
             Event::Stop => match state {

@@ -26,6 +26,8 @@ const EVENTS: &[Event] = &[
     Event::Died { again: false },
     Event::Died { again: true },
     Event::Revive,
+    Event::SiblingStop,
+    Event::Due,
     Event::GiveUp,
     Event::WatchdogMiss,
     Event::Stop,

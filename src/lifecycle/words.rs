@@ -163,6 +163,10 @@ pub(crate) enum Event {
     End { failed: bool, again: bool },
     /// S ended from inside its callback: no callback follows.
     Died { again: bool },
+    /// A sibling restarts: another life follows this one, whatever the policy.
+    SiblingStop,
+    /// The next life may begin: wakes an S that waits for its turn.
+    Due,
     /// The next life begins.
     Revive,
     /// It cannot: what it needs is not to be had.

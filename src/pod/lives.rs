@@ -14,7 +14,8 @@ impl PodRef {
     /// another life follows.
     pub(crate) fn end_life(&self, mut records: Vec<Record>, event: impl Fn(bool, bool) -> Event) -> Option<Step> {
         let policy = &self.cell().policy;
-        if policy.restart == Restart::Never {
+        let pulled = self.cell().pulled.swap(false, SeqCst);
+        if policy.restart == Restart::Never && !pulled {
             let event = event(!records.is_empty(), false);
             return match records.len() {
                 0 => self.advance(event),
@@ -37,19 +38,27 @@ impl PodRef {
                 now,
                 die: linux::random(),
             };
-            let mut again = false;
-            match policy.decide(&mut cold.history, end) {
-                Verdict::Final => {}
+            // What a sibling's restart takes along is not counted; the group says when it comes back.
+            let verdict = match pulled && !end.barred {
+                true => Verdict::Again(0),
+                false => policy.decide(&mut cold.history, end),
+            };
+            let again = match verdict {
                 Verdict::Again(delay) => {
-                    self.cell().restart_at.store(crate::limit::after(delay), Relaxed);
-                    again = true;
+                    let due = crate::limit::after(delay);
+                    self.cell().due_at.store(due, Relaxed);
+                    // A member waits for its turn: its group says when.
+                    let at = if self.cell().group.load(Acquire) == 0 { due } else { linux::NEVER };
+                    self.cell().restart_at.store(at, Relaxed);
+                    true
                 }
                 Verdict::NoRoom(times) if !end.failed => {
                     let text = format!("ended {} times in {:.3} s", times + 1, policy.window as f64 / 1e9);
                     records.push(self.record(Phase::Run, Kind::Returned, 0, &text));
+                    false
                 }
-                Verdict::NoRoom(_) => {}
-            }
+                Verdict::NoRoom(_) | Verdict::Final => false,
+            };
             let step = self.step(event(!records.is_empty(), again));
             if step.is_some() {
                 records.into_iter().for_each(|record| cold.push(record));
@@ -62,7 +71,7 @@ impl PodRef {
 
     /// Whether the present life could be followed by another one: what a waiter for ready may hope for.
     pub(crate) fn may_follow(&self, life: Life) -> bool {
-        let wanted = self.cell().policy.restart != Restart::Never;
+        let wanted = self.cell().policy.restart != Restart::Never || self.cell().group.load(Acquire) != 0;
         wanted && !life.user_asked() && !life.barred() && !life.was_abandoned() && !life.state().is_final()
     }
 

@@ -93,6 +93,12 @@ pub(crate) struct PodCell {
     pub(crate) policy: Policy,
     /// When the next life is due, while RESTARTING.
     pub(crate) restart_at: AtomicU64,
+    /// When its own policy would have the next life begin.
+    pub(crate) due_at: AtomicU64,
+    /// The group it is a member of; 0: none.
+    pub(crate) group: AtomicU32,
+    /// A sibling restarts: this life is followed by another, whatever the policy.
+    pub(crate) pulled: AtomicBool,
     pub(crate) watchdog: Nanos,
     /// A moment before which no heartbeat can be missed: the host was stalled until then.
     pub(crate) watch_from: AtomicU64,
@@ -209,6 +215,9 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result
         kicks: AtomicU32::new(0),
         policy: settings.policy,
         restart_at: AtomicU64::new(0),
+        due_at: AtomicU64::new(0),
+        group: AtomicU32::new(0),
+        pulled: AtomicBool::new(false),
         watchdog: settings.watchdog,
         watch_from: AtomicU64::new(0),
         watch_limit: AtomicU64::new(0),
@@ -263,6 +272,9 @@ fn thread_attr(stack_size: usize, kick_signal: i32) -> Result<ThreadAttr> {
 pub(crate) fn free(pod: &PodRef) -> bool {
     if !pod.kill_handle() {
         return false;
+    }
+    if pod.cell().group.load(Acquire) != 0 {
+        return true; // its group has it still
     }
     pod.advance(Event::Stop);
     pod.settle_if_never_launched();

@@ -13,6 +13,19 @@ use crate::world::World;
 
 impl PodRef {
     pub(crate) fn start(&self) -> Result<()> {
+        self.refuse_by_hand("start")?;
+        self.start_member()
+    }
+
+    /// What a group does with its members is not done by hand.
+    pub(crate) fn refuse_by_hand(&self, call: &str) -> Result<()> {
+        match self.cell().group.load(Acquire) {
+            0 => Ok(()),
+            _ => Err(Error::state(format!("{call}: pod {:?} is in a group, which starts and closes it", self.name()))),
+        }
+    }
+
+    pub(crate) fn start_member(&self) -> Result<()> {
         let world = World::get()?;
         self.claim()?;
         let launched = self.launch(world);

@@ -52,6 +52,7 @@ impl PodRef {
 
     /// Cancels and waits for the end; the grace bounds it.
     pub(crate) fn close(&self) -> Result<()> {
+        self.refuse_by_hand("close")?;
         role::refuse_blocking("close", Some(self))?;
         self.advance(Event::Stop);
         self.settle_if_never_launched();

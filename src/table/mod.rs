@@ -45,6 +45,7 @@ pub(crate) enum Kind {
     Context = 5,
     Failure = 7,
     Monitor = 9,
+    Group = 11,
 }
 
 impl Kind {
@@ -55,11 +56,12 @@ impl Kind {
             Kind::Context => "context",
             Kind::Failure => "failure",
             Kind::Monitor => "monitor",
+            Kind::Group => "group",
         }
     }
     /// The kind a value claims to be.
     pub(crate) fn of(handle: u64) -> Option<Kind> {
-        [Kind::Runtime, Kind::Pod, Kind::Context, Kind::Failure, Kind::Monitor]
+        [Kind::Runtime, Kind::Pod, Kind::Context, Kind::Failure, Kind::Monitor, Kind::Group]
             .into_iter()
             .find(|&kind| handle & KIND_MASK == kind as u64)
     }

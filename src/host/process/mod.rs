@@ -230,8 +230,17 @@ fn not_run(pod: &PodRef, code: i32, sentence: &str) -> Result<()> {
 fn after_life(pod: &PodRef) {
     let io = World::existing().and_then(|world| *lock(&world.io));
     match (pod.life().state(), io) {
+        // Of a group's member the group says when.
+        (State::Restarting, Some(_)) if pod.cell().restart_at.load(Relaxed) == NEVER => {}
         (State::Restarting, Some(io)) => io.revive_later(pod.clone(), pod.cell().restart_at.load(Relaxed)),
         _ => finish(pod),
+    }
+}
+
+/// The next life of a group's member is due.
+pub(crate) fn revive_soon(pod: &PodRef) {
+    if let Some(io) = World::existing().and_then(|world| *lock(&world.io)) {
+        io.revive_later(pod.clone(), 0);
     }
 }
 

@@ -1,0 +1,388 @@
+//! The driver of the groups: one library thread that looks at their members whenever one of them has changed, and does
+//! what [`group`](super::group) decides. It calls no user's code but through what starts a pod.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, c_void};
+use std::ptr;
+use std::sync::atomic::Ordering::*;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::group::{Action, Course, Member, Seen};
+use crate::error::{Error, Result, Status};
+use crate::explain::explain;
+use crate::failure::{Failure, Kind};
+use crate::host;
+use crate::lifecycle::{Event, Phase, State};
+use crate::limit::Limit;
+use crate::linux::{self, NEVER, Nanos};
+use crate::role;
+use crate::table::PodRef;
+use crate::world::{World, lock};
+
+/// All groups of a process that are on their way.
+#[derive(Default)]
+pub(crate) struct Groups {
+    state: Mutex<State_>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct State_ {
+    running: HashMap<u32, Arc<Group>>,
+    next: u32,
+    /// Something has changed since the driver looked.
+    rung: bool,
+    has_thread: bool,
+}
+
+/// Pods that live together.
+pub(crate) struct Group {
+    number: u32,
+    pub(crate) name: &'static CStr,
+    inner: Mutex<Inner>,
+    /// The shown state has changed.
+    changed: Condvar,
+}
+
+struct Inner {
+    course: Course,
+    pods: Vec<PodRef>,
+    shown: State,
+    /// Why a member could not be started.
+    refusal: Option<Failure>,
+}
+
+impl Groups {
+    /// A member's state has changed. Cheap; not for signal handlers.
+    pub(crate) fn ring(&self) {
+        lock(&self.state).rung = true;
+        self.bell.notify_one();
+    }
+
+    fn ensure(&self, world: &'static World) -> Result<()> {
+        let mut state = lock(&self.state);
+        if !state.has_thread {
+            // SAFETY: `enter` expects a world.
+            unsafe { world.spawn_own(enter, ptr::from_ref(world).cast_mut().cast()) }
+                .map_err(|e| Error::resources(format!("no thread for groups: {}", linux::describe(e))))?;
+            state.has_thread = true;
+        }
+        Ok(())
+    }
+}
+
+extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
+    // SAFETY: `ensure` passes the world, which is never freed.
+    let world: &'static World = unsafe { &*world.cast() };
+    // SAFETY: this thread, which nobody joins.
+    unsafe { linux::detach_thread(linux::this_thread()) };
+    linux::refuse_cancellation();
+    linux::name_thread(c"podkeep-group");
+    let groups = &world.groups;
+    let mut again = NEVER;
+    loop {
+        let running: Vec<Arc<Group>> = {
+            let mut state = lock(&groups.state);
+            while !state.rung && linux::now() < again {
+                state = match linux::until(again) {
+                    None => groups.bell.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    Some(left) => groups.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                };
+            }
+            state.rung = false;
+            state.running.values().cloned().collect()
+        };
+        again = NEVER;
+        for group in running {
+            let next = group.drive();
+            again = again.min(next);
+            if group.is_over() {
+                lock(&groups.state).running.remove(&group.number);
+                crate::monitor::count_watcher(false);
+            }
+        }
+    }
+}
+
+impl Group {
+    pub(crate) fn new(name: &'static CStr, course: Course) -> Result<Arc<Group>> {
+        let world = World::get()?;
+        world.check_open()?;
+        let number = {
+            let mut state = lock(&world.groups.state);
+            state.next += 1;
+            state.next
+        };
+        let inner = Inner { course, pods: Vec::new(), shown: State::New, refusal: None };
+        Ok(Arc::new(Group { number, name, inner: Mutex::new(inner), changed: Condvar::new() }))
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Takes a pod in: NEW, in no group, of a name that no member has.
+    pub(crate) fn add(&self, pod: &PodRef, after: &[&CStr], significant: bool) -> Result<()> {
+        let mut inner = lock(&self.inner);
+        if !inner.course.is_new() {
+            return Err(Error::state(format!("group {:?} was started or cancelled: add members before", self.name())));
+        }
+        let name = pod.cell().name;
+        if inner.pods.iter().any(|other| other.cell().name == name) {
+            let name = pod.name();
+            return Err(Error::argument(format!(
+                "group {:?} has a member {name:?} already: give each a name",
+                self.name()
+            )));
+        }
+        let mut needs = Vec::new();
+        for &wanted in after {
+            match inner.pods.iter().position(|other| other.cell().name == wanted) {
+                Some(at) => needs.push(at),
+                None => {
+                    let wanted = wanted.to_string_lossy();
+                    return Err(Error::new(
+                        Status::NotFound,
+                        format!("options.after names {wanted:?}: no member of that name was added before"),
+                    ));
+                }
+            }
+        }
+        if pod.life().state() != State::New || pod.life().claimed() {
+            let state = pod.life().state().name();
+            return Err(Error::state(format!("pod {:?} is {state}: a group takes pods that are NEW", pod.name())));
+        }
+        if pod.cell().group.compare_exchange(0, self.number, AcqRel, Acquire).is_err() {
+            return Err(Error::state(format!("pod {:?} is in another group already", pod.name())));
+        }
+        inner.course.add(Member { after: needs, significant, grace: pod.grace.load(Relaxed) });
+        inner.pods.push(pod.clone());
+        Ok(())
+    }
+
+    pub(crate) fn start(self: &Arc<Group>) -> Result<()> {
+        let world = World::get()?;
+        world.check_open()?;
+        world.groups.ensure(world)?;
+        let mut inner = lock(&self.inner);
+        if !inner.course.is_new() {
+            let state = inner.shown.name();
+            return Err(Error::state(format!("group {:?} is {state}: a group starts once", self.name())));
+        }
+        inner.course.start();
+        inner.shown = inner.course.state(&inner.seen());
+        drop(inner);
+        self.enrol(world);
+        Ok(())
+    }
+
+    /// From here on the driver looks at it.
+    fn enrol(self: &Arc<Group>, world: &World) {
+        crate::monitor::count_watcher(true);
+        lock(&world.groups.state).running.insert(self.number, self.clone());
+        world.groups.ring();
+    }
+
+    /// Asks for the end: each member stops when those that need it are down.
+    pub(crate) fn cancel(self: &Arc<Group>) -> Result<()> {
+        let world = World::get()?;
+        let mut inner = lock(&self.inner);
+        let was_new = inner.course.is_new();
+        inner.course.stop(linux::now());
+        if was_new {
+            // Nothing runs: its members are STOPPED at once.
+            let pods = inner.pods.clone();
+            drop(inner);
+            for pod in &pods {
+                pod.advance(Event::Stop);
+                pod.settle_if_never_launched();
+            }
+            inner = lock(&self.inner);
+        }
+        self.show(&mut inner);
+        drop(inner);
+        if !was_new {
+            world.groups.ring();
+        }
+        Ok(())
+    }
+
+    fn show(&self, inner: &mut Inner) {
+        let state = inner.course.state(&inner.seen());
+        if state != inner.shown {
+            inner.shown = state;
+            self.changed.notify_all();
+        }
+    }
+
+    /// One look, and what follows from it; when to look again.
+    fn drive(&self) -> Nanos {
+        let mut next = NEVER;
+        loop {
+            let (look, pods) = {
+                let mut inner = lock(&self.inner);
+                let seen = inner.seen();
+                let look = inner.course.look(&seen, linux::now());
+                if look.actions.is_empty() {
+                    self.show(&mut inner);
+                }
+                (look, inner.pods.clone())
+            };
+            next = next.min(look.again.unwrap_or(NEVER));
+            if look.actions.is_empty() {
+                return next;
+            }
+            for action in look.actions {
+                if let Err((member, error)) = act(action, &pods) {
+                    let record = pods[member].record(Phase::Spawn, Kind::Lost, 0, &error.sentence);
+                    let mut inner = lock(&self.inner);
+                    inner.refusal = inner.refusal.take().or_else(|| Failure::first(Some(Arc::new(vec![record]))));
+                    inner.course.refused(member, linux::now());
+                }
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let inner = lock(&self.inner);
+        // An ABANDONED member may come back late, and turns the group FAILED.
+        inner.shown.is_final() && inner.pods.iter().all(|pod| pod.life().state().is_final())
+    }
+
+    fn name(&self) -> std::borrow::Cow<'_, str> {
+        self.name.to_string_lossy()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        let inner = lock(&self.inner);
+        inner.course.state(&inner.seen())
+    }
+
+    /// Why it failed: the failure of the member that failed first for good.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let inner = lock(&self.inner);
+        let first = inner.course.failed.and_then(|m| inner.pods.get(m)).and_then(PodRef::failure);
+        first.or_else(|| inner.refusal.clone())
+    }
+
+    /// Refuses to wait from a member's own thread or hook.
+    fn refuse_blocking(&self, call: &str) -> Result<()> {
+        role::refuse_blocking(call, None)?;
+        let pods = lock(&self.inner).pods.clone();
+        pods.iter().try_for_each(|pod| role::refuse_blocking(call, Some(pod)))
+    }
+
+    pub(crate) fn wait_ready(&self, limit: Limit) -> Result<()> {
+        self.wait(limit, "group_wait_ready", |state, failed| match state {
+            State::New => Some(Status::InvalidState),
+            State::Running => Some(Status::Ok),
+            State::Starting => None,
+            _ if failed => Some(Status::Failed),
+            _ => Some(Status::Ended),
+        })
+    }
+
+    pub(crate) fn join(&self, limit: Limit) -> Result<()> {
+        self.wait(limit, "group_join", |state, _| match state {
+            State::New => Some(Status::InvalidState),
+            State::Stopped => Some(Status::Ok),
+            State::Failed => Some(Status::Failed),
+            State::Abandoned if limit == Limit::Forever => Some(Status::Timeout),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn close(self: &Arc<Group>) -> Result<()> {
+        self.refuse_blocking("group_close")?;
+        self.cancel()?;
+        self.join(Limit::Forever)
+    }
+
+    fn wait(&self, limit: Limit, call: &str, answer: impl Fn(State, bool) -> Option<Status>) -> Result<()> {
+        if limit != Limit::Now {
+            self.refuse_blocking(call)?;
+        }
+        let mut inner = lock(&self.inner);
+        loop {
+            let state = inner.course.state(&inner.seen());
+            let failed = inner.course.failed.is_some();
+            let status = answer(state, failed).or_else(|| limit.passed().then_some(Status::Timeout));
+            let Some(status) = status else {
+                inner = match linux::until(limit.deadline()) {
+                    None => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                    Some(left) => self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0,
+                };
+                continue;
+            };
+            let pods = inner.pods.clone();
+            drop(inner);
+            return self.answer(status, call, &pods);
+        }
+    }
+
+    fn answer(&self, status: Status, call: &str, pods: &[PodRef]) -> Result<()> {
+        let name = self.name();
+        let sentence = match status {
+            Status::Ok => return Ok(()),
+            Status::InvalidState => format!("{call}: group {name:?} is NEW; start it first"),
+            Status::Failed => match self.failure() {
+                Some(failure) => format!("group {name:?}: {failure}"),
+                None => format!("group {name:?} failed"),
+            },
+            Status::Ended => format!("group {name:?} ended before all of its members were ready"),
+            _ => {
+                let late =
+                    |pod: &&PodRef| !matches!(pod.life().state(), State::Running | State::Stopped | State::Failed);
+                let late: Vec<String> = pods.iter().filter(late).map(explain).collect();
+                format!("{call} of group {name:?} gave up: {}", late.join("; "))
+            }
+        };
+        Err(Error::new(status, sentence))
+    }
+
+    /// The handle is gone: what runs is cancelled and let go.
+    pub(crate) fn free(self: &Arc<Group>) -> Result<()> {
+        self.cancel()
+    }
+}
+
+impl Inner {
+    fn seen(&self) -> Vec<Seen> {
+        let look = |pod: &PodRef| {
+            let life = pod.life();
+            Seen { state: life.state(), failed: life.failed(), due: pod.cell().due_at.load(Relaxed) }
+        };
+        self.pods.iter().map(look).collect()
+    }
+}
+
+/// Does it; the member and the reason when its start was refused.
+fn act(action: Action, pods: &[PodRef]) -> std::result::Result<(), (usize, Error)> {
+    match action {
+        Action::Start(m) => match pods[m].start_member() {
+            // Cancelled by hand before: that is its normal end.
+            Err(error) if pods[m].life().state() == State::New => Err((m, error)),
+            _ => Ok(()),
+        },
+        Action::Pull(m) => {
+            pods[m].cell().pulled.store(true, SeqCst);
+            if pods[m].advance(Event::SiblingStop).is_none() {
+                pods[m].cell().pulled.store(false, SeqCst);
+            }
+            Ok(())
+        }
+        Action::Revive(m) => {
+            pods[m].cell().restart_at.store(linux::now(), SeqCst);
+            if pods[m].step(Event::Due).is_some() && pods[m].cell().process.is_some() {
+                host::process::revive_soon(&pods[m]);
+            }
+            Ok(())
+        }
+        Action::Cancel(m, grace) => {
+            pods[m].grace.store(grace, Relaxed);
+            pods[m].advance(Event::Stop);
+            pods[m].settle_if_never_launched();
+            Ok(())
+        }
+    }
+}

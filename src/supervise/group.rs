@@ -1,0 +1,341 @@
+//! Groups: what is done with each member, decided from what all members show (contract section 8). Pure: pods, threads and
+//! clocks are `driver`'s.
+//!
+//! Nothing here waits for an event of its own: each look starts from the members' present states, so that events which
+//! were merged or came in another order lead to the same decisions.
+
+use crate::lifecycle::State;
+use crate::linux::{NEVER, Nanos};
+
+/// What a member's restart takes along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(i32)]
+pub enum Strategy {
+    /// Itself.
+    #[default]
+    OneForOne = 0,
+    /// All members.
+    OneForAll = 1,
+    /// Those that were added later.
+    RestForOne = 2,
+}
+
+/// What does not change of a member.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Member {
+    /// Members added before, which must be ready first, and which stop later.
+    pub(crate) after: Vec<usize>,
+    /// Its normal end stops the group, too.
+    pub(crate) significant: bool,
+    pub(crate) grace: Nanos,
+}
+
+/// What a member shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    pub(crate) state: State,
+    /// It has failed in this life.
+    pub(crate) failed: bool,
+    /// When its next life is due by its own policy, while RESTARTING.
+    pub(crate) due: Nanos,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Action {
+    Start(usize),
+    /// Stop it, and have another life follow whatever its policy: a sibling restarts.
+    Pull(usize),
+    /// Begin its next life.
+    Revive(usize),
+    /// Stop it for good, with that much grace.
+    Cancel(usize, Nanos),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Mode {
+    #[default]
+    New,
+    Up,
+    /// On the way down until then.
+    Down {
+        until: Nanos,
+    },
+}
+
+/// What the group remembers of a member.
+#[derive(Clone, Copy, Default, Debug)]
+struct Memory {
+    /// It has been RUNNING.
+    ready: bool,
+    /// To be restarted with a sibling, and not down yet.
+    pulled: bool,
+    /// Between two lives: waits for its turn.
+    waits: bool,
+    /// The action that fits its present state was given.
+    told: bool,
+    ended: bool,
+}
+
+/// A group's course.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Course {
+    pub(crate) members: Vec<Member>,
+    pub(crate) strategy: Strategy,
+    pub(crate) keep_going: bool,
+    /// For the whole stop; 0: the longest chain of the members'.
+    pub(crate) grace: Nanos,
+    memory: Vec<Memory>,
+    mode: Mode,
+    /// The member that failed first for good.
+    pub(crate) failed: Option<usize>,
+}
+
+/// What came of a look.
+#[derive(Default, Debug)]
+pub(crate) struct Look {
+    pub(crate) actions: Vec<Action>,
+    /// When to look again if nothing happens before.
+    pub(crate) again: Option<Nanos>,
+}
+
+impl Course {
+    pub(crate) fn new(strategy: Strategy, keep_going: bool, grace: Nanos) -> Course {
+        Course { strategy, keep_going, grace, ..Course::default() }
+    }
+
+    pub(crate) fn is_new(&self) -> bool {
+        self.mode == Mode::New
+    }
+
+    pub(crate) fn add(&mut self, member: Member) {
+        self.members.push(member);
+        self.memory.push(Memory::default());
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.mode = Mode::Up;
+    }
+
+    /// From here on the group goes down.
+    pub(crate) fn stop(&mut self, now: Nanos) {
+        if !matches!(self.mode, Mode::Down { .. }) {
+            let budget = match self.grace {
+                0 => (0..self.members.len()).map(|m| self.chain(m)).max().unwrap_or(0),
+                grace => grace,
+            };
+            self.mode = Mode::Down { until: now.saturating_add(budget) };
+            self.memory.iter_mut().for_each(|memory| memory.told = false);
+        }
+    }
+
+    /// The start of a member was refused.
+    pub(crate) fn refused(&mut self, member: usize, now: Nanos) {
+        self.failed.get_or_insert(member);
+        self.stop(now);
+    }
+
+    /// The graces of the longest row of stops that begins with `member`'s.
+    fn chain(&self, member: usize) -> Nanos {
+        // A member comes after members that were added before: this ends.
+        let then = self.members[member].after.iter().map(|&m| self.chain(m)).max().unwrap_or(0);
+        self.members[member].grace.saturating_add(then)
+    }
+
+    /// A member's part of what is left of the budget.
+    fn share(&self, member: usize, left: Nanos) -> Nanos {
+        let (grace, chain) = (self.members[member].grace, self.chain(member));
+        match (left, chain) {
+            (NEVER, _) | (_, 0) => grace,
+            (_, NEVER) => grace.min(left),
+            _ => grace.min((left as u128 * grace as u128 / chain as u128) as Nanos),
+        }
+    }
+
+    /// Those that must be ready before `member`, and those they need.
+    fn needs(&self, member: usize, other: usize) -> bool {
+        self.members[member].after.iter().any(|&m| m == other || self.needs(m, other))
+    }
+
+    /// Those that a restart of `member` takes along.
+    fn takes_along(&self, member: usize, other: usize) -> bool {
+        match self.strategy {
+            Strategy::OneForOne => false,
+            Strategy::OneForAll => other != member,
+            Strategy::RestForOne => other > member,
+        }
+    }
+
+    /// Looks at all members and says what is to be done now. `now` may be any moment not before the last.
+    pub(crate) fn look(&mut self, seen: &[Seen], now: Nanos) -> Look {
+        let mut look = Look::default();
+        if self.mode == Mode::Up {
+            self.note(seen, now);
+        }
+        match self.mode {
+            Mode::New => {}
+            Mode::Up => {
+                self.start_due(seen, &mut look);
+                self.pull_due(seen, &mut look);
+                self.revive_due(seen, now, &mut look);
+            }
+            Mode::Down { until } => self.cancel_due(seen, until.saturating_sub(now), until, &mut look),
+        }
+        look
+    }
+
+    /// What the members' states mean for the group.
+    fn note(&mut self, seen: &[Seen], now: Nanos) {
+        for m in 0..seen.len() {
+            let before = self.memory[m];
+            match seen[m].state {
+                State::New | State::Starting | State::Stopping => {}
+                State::Running => {
+                    self.memory[m].ready = true;
+                }
+                State::Restarting if !before.waits => {
+                    self.memory[m] = Memory { waits: true, pulled: false, told: false, ..before };
+                    if !before.pulled {
+                        self.pull_along(m, seen);
+                    }
+                }
+                State::Restarting => {}
+                State::Stopped | State::Failed | State::Abandoned if !before.ended => {
+                    self.memory[m] = Memory { ended: true, pulled: false, waits: false, ..before };
+                    let failed = seen[m].state != State::Stopped;
+                    if failed {
+                        self.failed.get_or_insert(m);
+                    }
+                    let in_vain = !before.ready
+                        && (0..seen.len()).any(|other| seen[other].state == State::New && self.needs(other, m));
+                    if failed && !self.keep_going || !failed && self.members[m].significant || in_vain {
+                        self.stop(now);
+                    }
+                }
+                State::Stopped | State::Failed | State::Abandoned => {}
+            }
+        }
+    }
+
+    /// `member` restarts of its own: those that go with it are to go down.
+    fn pull_along(&mut self, member: usize, seen: &[Seen]) {
+        for (other, shown) in seen.iter().enumerate() {
+            let lives = matches!(shown.state, State::Starting | State::Running);
+            if lives && self.takes_along(member, other) && !self.memory[other].pulled {
+                self.memory[other].pulled = true;
+                self.memory[other].told = false;
+            }
+        }
+    }
+
+    /// Is, or has been and ended well.
+    fn is_up(&self, seen: &[Seen], member: usize) -> bool {
+        match seen[member].state {
+            State::Running => true,
+            State::Stopped | State::Failed => self.memory[member].ready,
+            _ => false,
+        }
+    }
+
+    fn start_due(&mut self, seen: &[Seen], look: &mut Look) {
+        for m in 0..seen.len() {
+            let due = seen[m].state == State::New && self.members[m].after.iter().all(|&d| self.is_up(seen, d));
+            if due && !self.memory[m].told {
+                self.memory[m].told = true;
+                look.actions.push(Action::Start(m));
+            }
+        }
+    }
+
+    /// Those that a sibling takes along go down in reverse order.
+    fn pull_due(&mut self, seen: &[Seen], look: &mut Look) {
+        for m in (0..seen.len()).rev() {
+            let memory = self.memory[m];
+            let lives = matches!(seen[m].state, State::Starting | State::Running);
+            let in_use = (0..seen.len()).any(|other| self.memory[other].pulled && self.needs(other, m));
+            if memory.pulled && lives && !memory.told && !in_use {
+                self.memory[m].told = true;
+                look.actions.push(Action::Pull(m));
+            }
+        }
+    }
+
+    /// Once all of them are down, each comes back when those it needs are up.
+    fn revive_due(&mut self, seen: &[Seen], now: Nanos, look: &mut Look) {
+        if self.memory.iter().any(|memory| memory.pulled) {
+            return;
+        }
+        for m in 0..seen.len() {
+            let memory = self.memory[m];
+            if !memory.waits {
+                continue;
+            }
+            if seen[m].state != State::Restarting {
+                self.memory[m].waits = false; // it was revived
+                self.memory[m].told = false;
+                continue;
+            }
+            if memory.told || !self.members[m].after.iter().all(|&d| self.is_up(seen, d)) {
+                continue;
+            }
+            if seen[m].due > now {
+                look.again = Some(look.again.map_or(seen[m].due, |again| again.min(seen[m].due)));
+                continue;
+            }
+            self.memory[m].told = true;
+            look.actions.push(Action::Revive(m));
+        }
+    }
+
+    fn cancel_due(&mut self, seen: &[Seen], left: Nanos, until: Nanos, look: &mut Look) {
+        let down = |m: usize| matches!(seen[m].state, State::Stopped | State::Failed | State::Abandoned);
+        let left = if until == NEVER { NEVER } else { left };
+        for m in (0..seen.len()).rev() {
+            if seen[m].state == State::Failed && !self.memory[m].ended {
+                self.failed.get_or_insert(m);
+            }
+            if down(m) {
+                self.memory[m].ended = true;
+                continue;
+            }
+            // One that was never started holds nobody up, and is held up by nobody.
+            let in_use =
+                (0..seen.len()).any(|other| !down(other) && seen[other].state != State::New && self.needs(other, m));
+            if !self.memory[m].told && (seen[m].state == State::New || !in_use) {
+                self.memory[m].told = true;
+                look.actions.push(Action::Cancel(m, self.share(m, left)));
+            }
+        }
+    }
+
+    /// The state that the group shows.
+    pub(crate) fn state(&self, seen: &[Seen]) -> State {
+        let any = |state: State| seen.iter().any(|member| member.state == state);
+        match self.mode {
+            Mode::New => State::New,
+            Mode::Up => {
+                let settled = |m: usize| match seen[m].state {
+                    State::Running | State::Stopped => true,
+                    State::Failed | State::Abandoned => self.keep_going,
+                    State::Stopping => !self.memory[m].pulled && !seen[m].failed && self.memory[m].ready,
+                    _ => false,
+                };
+                if any(State::Abandoned) {
+                    State::Abandoned
+                } else if (0..seen.len()).all(settled) {
+                    State::Running
+                } else {
+                    State::Starting
+                }
+            }
+            Mode::Down { .. }
+                if seen.iter().any(|member| !member.state.is_final() && member.state != State::Abandoned) =>
+            {
+                State::Stopping
+            }
+            Mode::Down { .. } if any(State::Abandoned) => State::Abandoned,
+            Mode::Down { .. } if self.failed.is_some() || any(State::Failed) => State::Failed,
+            Mode::Down { .. } => State::Stopped,
+        }
+    }
+}
