@@ -116,10 +116,11 @@ impl Context {
 
     pub(crate) fn extend_nanos(self, span: linux::Nanos) -> Result<()> {
         let pod = self.pod()?;
+        pod.extend_limit(span);
+        // Afterwards: what the host then shows is not more than what is here.
         if let Some(link) = &pod.cell().link {
             link.tell_extend(span);
         }
-        pod.extend_limit(span);
         Ok(())
     }
 

@@ -45,9 +45,11 @@ pub(crate) fn occupy(seated: Seated) {
 pub(crate) fn exit_code(pod: &PodRef) -> i32 {
     use crate::failure::Kind;
     use crate::lifecycle::Phase;
-    let Some(failure) = pod.failure() else {
-        return if pod.life().state() == State::Stopped { 0 } else { 1 };
-    };
+    // STOPPED with a failure: cancelled between two lives.
+    if pod.life().state() == State::Stopped {
+        return 0;
+    }
+    let Some(failure) = pod.failure() else { return 1 };
     match (failure.kind(), failure.code()) {
         _ if failure.phase() == Phase::Spawn => 127,
         (Kind::Timeout, _) => 124,
