@@ -25,7 +25,7 @@ TEST(L1_callbacks_in_order__natural_return) {
   probe_free(p);
 }
 
-TEST_THREAD(L1_all_on_one_thread) {
+TEST(L1_all_on_one_thread) {
   probe *p = probe_new("one thread");
   podkeep_pod *pod = probe_running(p);
   CHECK_OK(podkeep_pod_close(pod));
@@ -35,7 +35,7 @@ TEST_THREAD(L1_all_on_one_thread) {
   probe_free(p);
 }
 
-TEST_THREAD(L1_each_pod_has_its_own_thread) {
+TEST(L1_each_pod_has_its_own_thread) {
   probe *a = probe_new("a"), *b = probe_new("b");
   probe_running(a);
   probe_running(b);
@@ -44,18 +44,33 @@ TEST_THREAD(L1_each_pod_has_its_own_thread) {
   probe_close(b, PODKEEP_OK);
 }
 
-/* Guava testServiceStartStop: the state as seen from inside. */
-TEST_THREAD(L1_states_seen_inside) {
+/* Guava testServiceStartStop: the state while S is in each callback, seen from outside and, where S can ask, from inside. */
+TEST(L1_states_seen_inside) {
   probe *p = probe_new("inside");
+  const step *steps[] = {&p->init, &p->run, &p->hook, &p->teardown};
+  static const podkeep_state states[] = {PODKEEP_STATE_STARTING, PODKEEP_STATE_RUNNING, PODKEEP_STATE_STOPPING,
+                                         PODKEEP_STATE_STOPPING};
+  p->init.held = p->hook.held = p->teardown.held = true;
   p->run.does = does_wait_for_hook;
-  podkeep_pod *pod = probe_running(p);
-  CHECK_OK(podkeep_pod_close(pod));
-  CHECK_INT(p->init.saw_state, PODKEEP_STATE_STARTING);
-  CHECK_INT(p->run.saw_state, PODKEEP_STATE_RUNNING);
-  CHECK_INT(p->hook.saw_state, PODKEEP_STATE_STOPPING);
-  CHECK_INT(p->teardown.saw_state, PODKEEP_STATE_STOPPING);
-  CHECK(!p->init.saw_cancelled && !p->run.saw_cancelled);
-  CHECK(p->hook.saw_cancelled && p->teardown.saw_cancelled);
+  podkeep_pod *pod = probe_start(p);
+  event_wait(&p->init.entered);
+  CHECK_STATE(pod, PODKEEP_STATE_STARTING);
+  event_set(&p->init.go);
+  event_wait(&p->run.entered);
+  CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
+  CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
+  CHECK_OK(podkeep_pod_cancel(pod));
+  event_wait(&p->hook.entered);
+  CHECK_STATE(pod, PODKEEP_STATE_STOPPING);
+  event_set(&p->hook.go);
+  event_wait(&p->teardown.entered);
+  CHECK_STATE(pod, PODKEEP_STATE_STOPPING);
+  event_set(&p->teardown.go);
+  CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
+  for (int i = 0; i < 4; i++) {
+    CHECK_INT(steps[i]->saw_state, S_is_elsewhere() ? -1 : states[i]);
+    CHECK_INT(steps[i]->saw_cancelled, i >= 2);
+  }
   probe_free(p);
 }
 
@@ -65,7 +80,7 @@ static int32_t same_context(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-TEST_THREAD(L1_one_context_an_incarnation) {
+TEST(L1_one_context_an_incarnation) {
   probe *p = probe_new("context");
   p->teardown.does = same_context;
   p->hook.does = same_context;
@@ -93,15 +108,15 @@ static int32_t bare_run(podkeep_context *ctx, void *state) {
 
 TEST(L1_only_run_forever_is_required) {
   bare *b = world_alloc(sizeof *b);
+  recipe *r = world_alloc(sizeof *r);
   podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
-  podkeep_runtime *runtime;
-  podkeep_pod *pod;
   spec.name = "bare";
   spec.run_forever = bare_run;
   spec.config = b;
-  CHECK_OK(podkeep_runtime_new(&spec, &runtime));
-  CHECK_OK(podkeep_pod_new(runtime, NULL, &pod));
-  CHECK_OK(podkeep_pod_start(pod));
+  recipe_keep(r, &spec);
+  podkeep_runtime *runtime = recipe_runtime(r);
+  podkeep_pod *pod = recipe_pod(r, runtime);
+  CHECK_OK(start_pod(pod));
   event_wait(&b->entered);
   CHECK(b->state == b);
   CHECK_OK(podkeep_pod_close(pod));
@@ -141,18 +156,18 @@ static void handed_cancel(podkeep_context *ctx, void *state) {
 
 TEST(L1_state_of_init_is_passed_on) {
   handed *h = world_alloc(sizeof *h);
+  recipe *r = world_alloc(sizeof *r);
   podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
-  podkeep_runtime *runtime;
-  podkeep_pod *pod;
   spec.name = "handed";
   spec.init = handed_init;
   spec.run_forever = handed_run;
   spec.teardown = handed_teardown;
   spec.cancel = handed_cancel;
   spec.config = h;
-  CHECK_OK(podkeep_runtime_new(&spec, &runtime));
-  CHECK_OK(podkeep_pod_new(runtime, NULL, &pod));
-  CHECK_OK(podkeep_pod_start(pod));
+  recipe_keep(r, &spec);
+  podkeep_runtime *runtime = recipe_runtime(r);
+  podkeep_pod *pod = recipe_pod(r, runtime);
+  CHECK_OK(start_pod(pod));
   event_wait(&h->running);
   CHECK_OK(podkeep_pod_close(pod));
   CHECK(h->in_run == &h->state && h->in_hook == &h->state && h->in_teardown == &h->state);
@@ -232,7 +247,7 @@ TEST(L2_no_teardown__cancelled_in_init_and_said_so) {
   probe_free(p);
 }
 
-/* S ended from inside by pthread_exit: no teardown, kind EXIT, code 0, in whatever phase. */
+/* S ended from inside (pthread_exit, or _exit(0) in a child): no teardown, kind EXIT, code 0, in whatever phase. */
 static void dies(probe *p, podkeep_phase phase, const char *called) {
   p->s_may_die = true;
   podkeep_pod *pod = probe_start(p);
@@ -243,19 +258,19 @@ static void dies(probe *p, podkeep_phase phase, const char *called) {
   probe_free(p);
 }
 
-TEST_THREAD(L2_no_teardown__thread_ended_in_init) {
+TEST(L2_no_teardown__S_ended_in_init) {
   probe *p = probe_new("exit in init");
   p->init.does = does_exit;
   dies(p, PODKEEP_PHASE_INIT, "init");
 }
 
-TEST_THREAD(L2_no_teardown__thread_ended_in_run) {
+TEST(L2_no_teardown__S_ended_in_run) {
   probe *p = probe_new("exit in run");
   p->run.does = does_exit;
   dies(p, PODKEEP_PHASE_RUN, "init run");
 }
 
-TEST_THREAD(L2_no_teardown__thread_ended_in_teardown) {
+TEST(L2_no_teardown__S_ended_in_teardown) {
   probe *p = probe_new("exit in teardown");
   p->run.does = does_return;
   p->teardown.does = does_exit;
@@ -268,7 +283,7 @@ static int32_t waits_then_exits(probe *p, podkeep_context *ctx) {
 }
 
 /* The hook may still be at work when S ends: the pod is final only after it. */
-TEST_THREAD(L2_no_teardown__thread_ended_after_cancel) {
+TEST(L2_no_teardown__S_ended_after_cancel) {
   probe *p = probe_new("exit late");
   p->s_may_die = true;
   p->run.does = waits_then_exits;
@@ -290,7 +305,7 @@ static int32_t exits_with_cleanup(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-TEST_THREAD(L2_thread_ended_from_inside_is_unwound) {
+TEST_WITH(L2_thread_ended_from_inside_is_unwound, NOT_PROCESS(UNWINDING)) {
   probe *p = probe_new("unwound");
   p->data = world_alloc(sizeof(event));
   p->run.does = exits_with_cleanup;

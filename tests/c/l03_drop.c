@@ -136,7 +136,7 @@ TEST(L3_drop_before_join_returns) {
     podkeep_pod *pod = probe_make(p);
     CHECK_OK(podkeep_runtime_free(p->runtime));
     p->runtime = NULL;
-    CHECK_OK(podkeep_pod_start(pod));
+    CHECK_OK(start_pod(pod));
     CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
     CHECK_INT(p->drop.count, 1);
     probe_free(p);
@@ -163,13 +163,13 @@ TEST(L3_drop_once__two_pods_of_one_runtime) {
   p->no_hook = true;
   probe_make_runtime(p);
   podkeep_pod *first, *second;
-  CHECK_OK(podkeep_pod_new(p->runtime, NULL, &first));
-  CHECK_OK(podkeep_pod_new(p->runtime, NULL, &second));
+  CHECK_OK(podkeep_pod_new(p->runtime, &p->options, &first));
+  CHECK_OK(podkeep_pod_new(p->runtime, &p->options, &second));
   CHECK_OK(podkeep_runtime_free(p->runtime));
   p->runtime = NULL;
   CHECK_OK(podkeep_pod_free(first));
   CHECK_INT(p->drop.count, 0);
-  CHECK_OK(podkeep_pod_start(second));
+  CHECK_OK(start_pod(second));
   event_wait(&p->run.entered);
   CHECK_OK(podkeep_pod_close(second));
   CHECK_OK(podkeep_pod_free(second));
@@ -186,7 +186,7 @@ TEST(L3_drop_once__after_init_failed) {
   CHECK_INT(p->drop.count, 1);
 }
 
-TEST_THREAD(L3_drop_once__after_thread_ended_from_inside) {
+TEST(L3_drop_once__after_S_ended_from_inside) {
   probe *p = probe_new("died");
   p->run.does = does_exit;
   p->s_may_die = true;
@@ -195,7 +195,7 @@ TEST_THREAD(L3_drop_once__after_thread_ended_from_inside) {
   probe_free(p);
 }
 
-TEST_THREAD(L3_drop_not_before_an_abandoned_thread_is_back) {
+TEST_WITH(L3_drop_not_before_an_abandoned_thread_is_back, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("abandoned");
   p->options.grace_ms = 1;
   p->run.held = true;
@@ -269,7 +269,7 @@ typedef struct starters {
 static void start_it(void *arg) {
   starters *s = arg;
   barrier_wait(&s->all, 8);
-  podkeep_status status = podkeep_pod_start(s->pod);
+  podkeep_status status = start_pod(s->pod);
   if (status == PODKEEP_OK) ADD(s->ok, 1u);
   if (status == PODKEEP_ERR_INVALID_STATE) ADD(s->refused, 1u);
 }

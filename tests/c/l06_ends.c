@@ -91,7 +91,7 @@ TEST(L6_natural_return) {
   probe_free(p);
 }
 
-/* --- Section 2: what counts ---------------------------------------------------------------------------------------------- */
+/* --- Section 2: what counts ----------------------------------------------------------------------------------------- */
 
 static int32_t fails_with_text(probe *p, podkeep_context *ctx) {
   (void)p;
@@ -292,6 +292,36 @@ TEST(S2_fail_from_another_thread) {
   CHECK_ONLY_FAILURE(pod, PODKEEP_PHASE_RUN, PODKEEP_KIND_RETURNED, 9, "from aside");
   probe_free(p);
 }
+
+/* Bytes may travel with a record; they are copied, and the failure keeps them as long as it lives. */
+static int32_t fails_with_bytes(probe *p, podkeep_context *ctx) {
+  unsigned char bytes[300];
+  for (int i = 0; i < 300; i++) bytes[i] = (unsigned char)i; /* any bytes, zeros and no text among them */
+  int32_t code = podkeep_context_fail_with(ctx, PODKEEP_KIND_EXCEPTION, 5, "with bytes", bytes, p->no_hook ? 0 : sizeof bytes);
+  memset(bytes, 0xee, sizeof bytes);
+  return code;
+}
+
+static void fails_with(size_t want) {
+  probe *p = probe_new("laden");
+  p->no_hook = want == 0;
+  p->run.does = fails_with_bytes;
+  podkeep_pod *pod = probe_start(p);
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  podkeep_failure *f = FAILURE_OF(pod);
+  probe_free(p);
+  CHECK_FAILURE(f, PODKEEP_PHASE_RUN, PODKEEP_KIND_EXCEPTION, 5, "with bytes");
+  size_t len = 4711;
+  const unsigned char *data = podkeep_failure_data(f, &len);
+  CHECK_INT(len, want);
+  CHECK((data != NULL) == (want > 0));
+  for (size_t i = 0; i < len; i++) CHECK_INT(data[i], i % 256);
+  CHECK_STR(podkeep_failure_stderr(f), "");
+  CHECK_OK(podkeep_failure_free(f));
+}
+
+TEST(S2_bytes_travel_with_the_record) { fails_with(300); }
+TEST(S2_no_bytes_travel_with_the_record) { fails_with(0); }
 
 /* A failure without a word still has a sentence, and it is UTF-8 of the library's. */
 TEST(S2_failure_without_a_word_has_a_sentence) {

@@ -131,7 +131,7 @@ TEST(L7_ready_timeout_then_run_then_teardown) {
 }
 
 /* Ready timeout, then the grace: two limits passed, in this order, then what came of the late return. */
-TEST_THREAD(L7_ready_timeout_then_grace_then_late_failures) {
+TEST_WITH(L7_ready_timeout_then_grace_then_late_failures, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("deaf");
   p->options.ready = PODKEEP_READY_NOTIFY;
   p->options.ready_timeout_ms = slow_ms(200); /* run must be entered by then */
@@ -176,7 +176,7 @@ TEST(L7_a_snapshot_is_immutable) {
   p->teardown.returns = 2;
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->teardown.entered);
-  CHECK_STATE(pod, PODKEEP_STATE_STOPPING);
+  CHECK_TOLD_STATE(pod, PODKEEP_STATE_STOPPING);
   podkeep_failure *early = FAILURE_OF(pod);
   CHECK_FAILURE(early, PODKEEP_PHASE_RUN, PODKEEP_KIND_RETURNED, 1, NULL);
   const char *message = podkeep_failure_message(early);
@@ -230,13 +230,13 @@ TEST(L7_the_first_failure_stays) {
   probe_free(p);
 }
 
-/* A thread ended from inside after it had failed: the death is the later one. */
+/* S ended from inside after it had failed: the death is the later one. */
 static int32_t fails_then_exits(probe *p, podkeep_context *ctx) {
   podkeep_context_fail(ctx, 3, "said before");
   return does_exit(p, ctx);
 }
 
-TEST_THREAD(L7_run_failed_then_thread_ended_in_teardown) {
+TEST(L7_run_failed_then_S_ended_in_teardown) {
   probe *p = probe_new("late death");
   p->s_may_die = true;
   p->run.does = does_return;

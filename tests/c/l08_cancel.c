@@ -30,7 +30,7 @@ TEST(L8_the_state_has_changed_when_cancel_returns) {
     CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
     CHECK_OK(podkeep_pod_cancel(pod));
     CHECK_STATE(pod, PODKEEP_STATE_STOPPING);
-    CHECK(podkeep_context_cancelled(p->ctx));
+    CHECK(ctx_cancelled(p));
     event_set(&p->teardown.go);
     probe_close(p, PODKEEP_OK);
   }
@@ -127,7 +127,7 @@ static int32_t cancels_itself(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-TEST_THREAD(L8_from_init) {
+TEST_WITH(L8_from_init, NOT_PROCESS(HANDLES)) {
   probe *p = probe_new("own init");
   p->init.does = cancels_itself;
   podkeep_pod *pod = probe_start(p);
@@ -136,7 +136,7 @@ TEST_THREAD(L8_from_init) {
   probe_free(p);
 }
 
-TEST_THREAD(L8_from_run) {
+TEST_WITH(L8_from_run, NOT_PROCESS(HANDLES)) {
   probe *p = probe_new("own run");
   p->run.does = cancels_itself;
   podkeep_pod *pod = probe_start(p);
@@ -145,7 +145,7 @@ TEST_THREAD(L8_from_run) {
   probe_free(p);
 }
 
-TEST_THREAD(L8_from_hook) {
+TEST_WITH(L8_from_hook, NOT_PROCESS(HANDLES)) {
   probe *p = probe_new("own hook");
   p->hook.does = cancels_itself;
   p->run.does = does_wait_for_hook;
@@ -157,7 +157,7 @@ TEST_THREAD(L8_from_hook) {
 }
 
 /* The first stop request of a pod that is on its way out by itself: the flag turns true, the end stays clean. */
-TEST_THREAD(L8_from_teardown) {
+TEST_WITH(L8_from_teardown, NOT_PROCESS(HANDLES)) {
   probe *p = probe_new("own teardown");
   p->run.does = does_return;
   p->teardown.does = cancels_itself;
@@ -174,7 +174,7 @@ static int32_t drop_cancels(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-TEST_THREAD(L8_from_drop) {
+TEST(L8_from_drop) {
   probe *p = probe_new("own drop");
   p->drop.does = drop_cancels;
   probe_make(p);
@@ -187,7 +187,7 @@ TEST_THREAD(L8_from_drop) {
   probe_free(p);
 }
 
-/* --- In a signal handler --------------------------------------------------------------------------------------------------- */
+/* --- In a signal handler -------------------------------------------------------------------------------------------- */
 
 static podkeep_pod *volatile target;
 static volatile sig_atomic_t handled, handler_status, handler_errno;
@@ -267,7 +267,7 @@ TEST(L8_in_a_signal_handler__while_the_library_is_at_work) {
     podkeep_monitor *m = watch(pod);
     target = pod;
     strike_often(1);
-    podkeep_status started = podkeep_pod_start(pod);
+    podkeep_status started = start_pod(pod);
     CHECK(started == PODKEEP_OK || started == PODKEEP_ERR_INVALID_STATE);
     podkeep_state state = -1;
     while (state != PODKEEP_STATE_STOPPED) {
@@ -309,7 +309,7 @@ TEST(L8_at_any_moment_of_a_handle) {
     probe *p = probe_new("hunted");
     podkeep_pod *pod = probe_make(p);
     STORE(v->pod, pod);
-    podkeep_status started = podkeep_pod_start(pod);
+    podkeep_status started = start_pod(pod);
     CHECK(started == PODKEEP_OK || started == PODKEEP_ERR_INVALID_STATE);
     if (i % 2) CHECK_OK(podkeep_pod_close(pod));
     probe_free(p);

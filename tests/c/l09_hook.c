@@ -18,7 +18,7 @@ TEST(L9_called_once__cancelled_many_times) {
 }
 
 /* It runs beside run_forever, on a thread of the library: not S, not the caller's. */
-TEST_THREAD(L9_beside_run_on_another_thread) {
+TEST(L9_beside_run_on_another_thread) {
   probe *p = probe_new("beside");
   p->run.held = true;
   podkeep_pod *pod = probe_running(p);
@@ -55,7 +55,7 @@ TEST(L9_the_pod_answers_while_the_hook_hangs) {
   CHECK_STATUS(podkeep_pod_join(pod, 1), PODKEEP_ERR_TIMEOUT);
   CHECK_OK(podkeep_pod_wait_ready(pod, 1)); /* it has been ready and has not failed */
   CHECK_NO_FAILURE(pod);
-  CHECK(podkeep_context_time_left(p->ctx) > 0);
+  CHECK(ctx_time_left(p) > 0);
   podkeep_monitor *m = watch(pod);
   CHECK_EVENT(m, STOPPING, STOPPING);
   CHECK_OK(podkeep_monitor_free(m));
@@ -206,9 +206,9 @@ TEST(L9_may_come_as_soon_as_run_is_entered) {
   probe_free(p);
 }
 
-/* --- A hook that hangs --------------------------------------------------------------------------------------------------- */
+/* --- A hook that hangs ---------------------------------------------------------------------------------------------- */
 
-TEST_THREAD(L9_hanging_hook_is_a_timeout_of_phase_cancel) {
+TEST_WITH(L9_hanging_hook_is_a_timeout_of_phase_cancel, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("hung hook");
   p->options.grace_ms = slow_ms(200); /* run must be back by then */
   p->run.held = p->hook.held = true;
@@ -236,12 +236,13 @@ TEST_THREAD(L9_hanging_hook_is_a_timeout_of_phase_cancel) {
 }
 
 /* While run has not returned either, that is the phase S is in. */
-TEST_THREAD(L9_hanging_hook_and_run_is_a_timeout_of_phase_run) {
+TEST_WITH(L9_hanging_hook_and_run_is_a_timeout_of_phase_run, NOT_MAIN(EXIT)) {
   probe *p = probe_new("both hang");
   p->options.grace_ms = SHORT_MS;
   p->run.held = p->hook.held = true;
   podkeep_pod *pod = probe_running(p);
-  CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_TIMEOUT);
+  p->s_may_die = true;
+  CHECK_STATUS(podkeep_pod_close(pod), forced_status());
   podkeep_failure *f = FAILURE_OF(pod);
   CHECK_INT(podkeep_failure_phase(f), PODKEEP_PHASE_RUN);
   CHECK_INT(podkeep_failure_kind(f), PODKEEP_KIND_TIMEOUT);
@@ -289,18 +290,19 @@ TEST(L9_hanging_hooks_delay_only_their_own_pods) {
   }
 }
 
-TEST_THREAD(L9_hanging_hook_does_not_hold_up_another_pods_grace) {
+TEST(L9_hanging_hook_does_not_hold_up_another_pods_grace) {
   probe *a = probe_new("holding"), *b = probe_new("graceless");
   a->run.held = a->hook.held = true;
   a->options.grace_ms = PODKEEP_FOREVER;
   b->run.held = true;
   b->options.grace_ms = 1;
+  b->s_may_die = true;
   probe_running(a);
   probe_running(b);
   CHECK_OK(podkeep_pod_cancel(a->pod));
   event_wait(&a->hook.entered);
-  CHECK_STATUS(podkeep_pod_close(b->pod), PODKEEP_ERR_TIMEOUT);
-  CHECK_STATE(b->pod, PODKEEP_STATE_ABANDONED);
+  CHECK_STATUS(podkeep_pod_close(b->pod), forced_status());
+  CHECK_STATE(b->pod, forced_state());
   event_set(&b->run.go);
   event_set(&a->run.go);
   event_set(&a->hook.go);
@@ -337,7 +339,7 @@ static int32_t sleeps_until_kicked(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-TEST_THREAD(L9_hook_that_ends_its_thread) {
+TEST_WITH(L9_hook_that_ends_its_thread, NOT_PROCESS(KICK)) {
   for (int i = 0; i < rounds(20); i++) {
     probe *p = probe_new("hook exits");
     p->hook.does = does_exit;
@@ -356,8 +358,31 @@ TEST_THREAD(L9_hook_that_ends_its_thread) {
   }
 }
 
+static int32_t ends_its_thread(probe *p, podkeep_context *ctx) {
+  (void)p, (void)ctx;
+  pthread_exit(NULL);
+}
+
+static int32_t runs_until_the_hook_has_begun(probe *p, podkeep_context *ctx) {
+  event_wait(&p->hook.entered);
+  CHECK(podkeep_context_cancelled(ctx));
+  return 0;
+}
+
+TEST(L9_hook_that_ends_its_thread__and_no_more) {
+  probe *p = probe_new("hook exits");
+  p->hook.does = ends_its_thread;
+  p->run.does = runs_until_the_hook_has_begun;
+  podkeep_pod *pod = probe_running(p);
+  CHECK_OK(podkeep_pod_cancel(pod));
+  podkeep_status status = podkeep_pod_join(pod, LIMIT_MS);
+  CHECK(status == PODKEEP_OK || status == PODKEEP_ERR_FAILED);
+  CHECK_STR(history_text(&p->called), "init run cancel teardown");
+  probe_free(p);
+}
+
 /* The threads kept for hooks go again when no pod needs them. */
-TEST_THREAD(L9_threads_for_hooks_go_when_idle) {
+TEST_WITH(L9_threads_for_hooks_go_when_idle, NOT_PROCESS(OWN_THREADS)) {
   probe *p[8];
   for (int i = 0; i < 8; i++) {
     p[i] = probe_new("one of eight");

@@ -22,7 +22,7 @@ TEST(L10_negative_times_are_invalid) {
   for (int i = 0; i < 3; i++) {
     CHECK_STATUS(podkeep_pod_join(pod, times[i]), PODKEEP_ERR_INVALID_ARGUMENT);
     CHECK_STATUS(podkeep_pod_wait_ready(pod, times[i]), PODKEEP_ERR_INVALID_ARGUMENT);
-    CHECK_STATUS(podkeep_context_wait(p->ctx, times[i]), PODKEEP_ERR_INVALID_ARGUMENT);
+    CHECK_STATUS(ctx_wait(p, times[i]), PODKEEP_ERR_INVALID_ARGUMENT);
     podkeep_monitor *m = watch(pod);
     podkeep_event e = PODKEEP_EVENT_INIT;
     CHECK_STATUS(podkeep_monitor_next(m, &e, times[i]), PODKEEP_ERR_INVALID_ARGUMENT);
@@ -101,7 +101,7 @@ TEST(L10_a_timeout_is_not_early) {
     CHECK_STATUS(podkeep_pod_join(pod, ms), PODKEEP_ERR_TIMEOUT);
     CHECK(now_ns() - start >= (uint64_t)ms * 1000000u);
     start = now_ns();
-    CHECK_STATUS(podkeep_context_wait(p->ctx, ms), PODKEEP_ERR_TIMEOUT);
+    CHECK_STATUS(ctx_wait(p, ms), PODKEEP_ERR_TIMEOUT);
     CHECK(now_ns() - start >= (uint64_t)ms * 1000000u);
     start = now_ns();
     podkeep_event e = PODKEEP_EVENT_INIT;
@@ -119,18 +119,20 @@ TEST(L10_timeout_0_polls) {
   event_wait(&p->init.entered);
   CHECK_STATUS(podkeep_pod_wait_ready(pod, 0), PODKEEP_ERR_TIMEOUT);
   CHECK_STATUS(podkeep_pod_join(pod, 0), PODKEEP_ERR_TIMEOUT);
-  CHECK_STATUS(podkeep_context_wait(p->ctx, 0), PODKEEP_ERR_TIMEOUT);
+  CHECK_STATUS(ctx_wait(p, 0), PODKEEP_ERR_TIMEOUT);
   event_set(&p->init.go);
   CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
   CHECK_OK(podkeep_pod_wait_ready(pod, 0));
+  p->teardown.held = true;
   CHECK_OK(podkeep_pod_cancel(pod));
-  CHECK_OK(podkeep_context_wait(p->ctx, 0));
+  CHECK_OK(ctx_wait(p, 0));
+  event_set(&p->teardown.go);
   CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
   CHECK_OK(podkeep_pod_join(pod, 0));
   probe_free(p);
 }
 
-/* --- Waiters wake on any state from which what they wait for is unreachable -------------------------------------------- */
+/* --- Waiters wake on any state from which what they wait for is unreachable ----------------------------------------- */
 
 TEST(L10_wakes__ready) {
   probe *p = probe_new("becoming ready");
@@ -194,7 +196,7 @@ TEST(L10_wakes__ready_waiter_when_run_ends_first) {
   probe_free(p);
 }
 
-TEST_THREAD(L10_wakes__ready_waiter_when_the_thread_ends) {
+TEST(L10_wakes__ready_waiter_when_S_ends) {
   probe *p = probe_new("died");
   p->options.ready = PODKEEP_READY_NOTIFY;
   p->run.held = true;
@@ -208,7 +210,7 @@ TEST_THREAD(L10_wakes__ready_waiter_when_the_thread_ends) {
   probe_free(p);
 }
 
-TEST_THREAD(L10_wakes__waiters_when_abandoned) {
+TEST_WITH(L10_wakes__waiters_when_abandoned, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("deserted");
   p->options.grace_ms = SHORT_MS;
   p->init.held = true;
@@ -320,7 +322,7 @@ TEST(L10_waiters_go_on_when_the_handle_is_freed__failed) {
   probe_free(p);
 }
 
-/* --- Signals ------------------------------------------------------------------------------------------------------------ */
+/* --- Signals -------------------------------------------------------------------------------------------------------- */
 
 static uint32_t interruptions;
 static void interrupted(int signal_number) {
@@ -389,7 +391,7 @@ TEST(L10_signals_do_not_stretch_a_timeout) {
   probe_close(p, PODKEEP_OK);
 }
 
-/* --- State first, then the news ------------------------------------------------------------------------------------------- */
+/* --- State first, then the news ------------------------------------------------------------------------------------- */
 
 TEST(L10_state_changes_before_anyone_is_told) {
   for (int i = 0; i < rounds(100); i++) {

@@ -58,25 +58,25 @@ static void hangs(probe *p, step *s, bool cancel, podkeep_phase phase, const cha
   probe_free(p);
 }
 
-TEST_THREAD(L12_spent__in_init) {
+TEST_WITH(L12_spent__in_init, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("hung init");
   hangs(p, &p->init, true, PODKEEP_PHASE_INIT, "init teardown"); /* the late success is torn down, run stays skipped */
 }
 
-TEST_THREAD(L12_spent__in_run) {
+TEST_WITH(L12_spent__in_run, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("hung run");
   p->no_hook = true;
   hangs(p, &p->run, true, PODKEEP_PHASE_RUN, "init run teardown");
 }
 
-TEST_THREAD(L12_spent__in_teardown) {
+TEST_WITH(L12_spent__in_teardown, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("hung teardown");
   p->no_hook = true;
   hangs(p, &p->teardown, true, PODKEEP_PHASE_TEARDOWN, "init run teardown");
 }
 
 /* "for any reason": a pod that ends by itself has the same budget for its teardown. */
-TEST_THREAD(L12_spent__in_teardown_after_a_natural_return) {
+TEST_WITH(L12_spent__in_teardown_after_a_natural_return, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("natural, then hung");
   p->run.does = does_return;
   hangs(p, &p->teardown, false, PODKEEP_PHASE_TEARDOWN, "init run teardown");
@@ -109,44 +109,44 @@ static void late_end(probe *p, step *s, podkeep_phase phase, int32_t code, bool 
   probe_free(p);
 }
 
-TEST_THREAD(L12_late_return__init_failed) {
+TEST_WITH(L12_late_return__init_failed, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("late");
   p->init.returns = 8;
   late_end(p, &p->init, PODKEEP_PHASE_INIT, 8, false, "init");
 }
 
-TEST_THREAD(L12_late_return__init_said_cancelled) {
+TEST_WITH(L12_late_return__init_said_cancelled, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("late");
   p->init.returns = PODKEEP_CANCELLED;
   late_end(p, &p->init, PODKEEP_PHASE_INIT, 0, false, "init");
 }
 
-TEST_THREAD(L12_late_return__run_failed) {
+TEST_WITH(L12_late_return__run_failed, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("late");
   p->run.returns = 8;
   late_end(p, &p->run, PODKEEP_PHASE_RUN, 8, false, "init run teardown");
 }
 
-TEST_THREAD(L12_late_return__run_said_cancelled) {
+TEST_WITH(L12_late_return__run_said_cancelled, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("late");
   p->run.returns = PODKEEP_CANCELLED;
   late_end(p, &p->run, PODKEEP_PHASE_RUN, 0, false, "init run teardown");
 }
 
-TEST_THREAD(L12_late_return__teardown_failed) {
+TEST_WITH(L12_late_return__teardown_failed, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("late");
   p->teardown.returns = 8;
   late_end(p, &p->teardown, PODKEEP_PHASE_TEARDOWN, 8, false, "init run teardown");
 }
 
-TEST_THREAD(L12_late_return__thread_ended_from_inside) {
+TEST_WITH(L12_late_return__thread_ended_from_inside, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("late");
   p->s_may_die = true;
   p->run.does = does_exit;
   late_end(p, &p->run, PODKEEP_PHASE_RUN, 0, true, "init run");
 }
 
-/* --- One budget --------------------------------------------------------------------------------------------------------------- */
+/* --- One budget ----------------------------------------------------------------------------------------------------- */
 
 /* Spends three quarters of the budget by looking at what is left of it. */
 static int32_t spends_most(probe *p, podkeep_context *ctx) {
@@ -162,7 +162,7 @@ static uint64_t overdraw(probe *p, void (*meanwhile)(podkeep_pod *)) {
   uint64_t start = now_ns();
   CHECK_OK(podkeep_pod_cancel(pod));
   podkeep_event e = PODKEEP_EVENT_INIT;
-  while (e.to != PODKEEP_STATE_ABANDONED) {
+  while (e.to != forced_state()) {
     if (meanwhile) meanwhile(pod);
     podkeep_status status = podkeep_monitor_next(m, &e, meanwhile ? 1 : LIMIT_MS);
     if (!meanwhile) CHECK_OK(status);
@@ -172,11 +172,12 @@ static uint64_t overdraw(probe *p, void (*meanwhile)(podkeep_pod *)) {
   return e.time_ns - start;
 }
 
-TEST_THREAD(L12_one_budget_for_run_and_teardown) {
+TEST_WITH(L12_one_budget_for_run_and_teardown, NOT_MAIN(EXIT)) {
   probe *p = probe_new("spending");
   p->options.grace_ms = slow_ms(600);
   p->run.does = spends_most;
   p->teardown.held = true;
+  p->s_may_die = true;
   uint64_t took = overdraw(p, NULL);
   CHECK(took >= (uint64_t)p->options.grace_ms * 1000000u);
   CHECK(took < (uint64_t)p->options.grace_ms * 1700000u); /* a fresh budget for teardown would have made it 1.75 */
@@ -187,10 +188,11 @@ TEST_THREAD(L12_one_budget_for_run_and_teardown) {
 
 static void cancel_again(podkeep_pod *pod) { CHECK_OK(podkeep_pod_cancel(pod)); }
 
-TEST_THREAD(L12_cancelling_again_does_not_renew) {
+TEST_WITH(L12_cancelling_again_does_not_renew, NOT_MAIN(EXIT)) {
   probe *p = probe_new("pressed");
   p->options.grace_ms = slow_ms(200);
   p->run.held = true;
+  p->s_may_die = true;
   uint64_t took = overdraw(p, cancel_again);
   CHECK(took >= (uint64_t)p->options.grace_ms * 1000000u);
   event_set(&p->run.go);
@@ -198,34 +200,35 @@ TEST_THREAD(L12_cancelling_again_does_not_renew) {
   probe_free(p);
 }
 
-TEST_THREAD(L12_close_is_bounded_by_grace) {
+TEST_WITH(L12_close_is_bounded_by_grace, NOT_MAIN(EXIT)) {
   probe *p = probe_new("bounded");
   p->options.grace_ms = SHORT_MS;
   p->run.held = true;
   podkeep_pod *pod = probe_running(p);
-  CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_TIMEOUT);
+  p->s_may_die = true;
+  CHECK_STATUS(podkeep_pod_close(pod), forced_status());
   CHECK_HAS(podkeep_last_error(), "bounded");
-  CHECK_STATE(pod, PODKEEP_STATE_ABANDONED);
+  CHECK_STATE(pod, forced_state());
   event_set(&p->run.go);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_FAILED);
   probe_free(p);
 }
 
-TEST_THREAD(L12_time_left_comes_to_0) {
+TEST_WITH(L12_time_left_comes_to_0, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("counting");
   p->options.grace_ms = SHORT_MS;
   p->run.held = true;
   podkeep_pod *pod = probe_running(p);
-  CHECK_INT(podkeep_context_time_left(p->ctx), -1); /* not cancelled */
+  CHECK_INT(ctx_time_left(p), -1); /* not cancelled */
   CHECK_OK(podkeep_pod_cancel(pod));
   for (int64_t before = p->options.grace_ms, left; before != 0; before = left) {
-    left = podkeep_context_time_left(p->ctx);
+    left = ctx_time_left(p);
     CHECK(left >= 0 && left <= before);
     pass_ms(1); /* time is the subject */
   }
   CHECK_STATUS(podkeep_pod_join(pod, PODKEEP_FOREVER), PODKEEP_ERR_TIMEOUT);
-  CHECK_INT(podkeep_context_time_left(p->ctx), 0);
+  CHECK_INT(ctx_time_left(p), 0);
   event_set(&p->run.go);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   probe_free(p);
@@ -241,8 +244,8 @@ TEST(L12_forever_never_forces) {
   podkeep_pod *pod = probe_running(p);
   worker w;
   worker_start(&w, close_it, p);
-  CHECK_OK(podkeep_context_wait(p->ctx, LIMIT_MS));
-  CHECK_INT(podkeep_context_time_left(p->ctx), -1);
+  CHECK_OK(ctx_wait(p, LIMIT_MS));
+  CHECK_INT(ctx_time_left(p), -1);
   CHECK(!event_wait_for(&w.done, SHORT_MS));
   CHECK_STATE(pod, PODKEEP_STATE_STOPPING);
   event_set(&p->run.go);
@@ -270,7 +273,7 @@ TEST(L12_default_grace_is_5_seconds) {
   p->run.held = true;
   podkeep_pod *pod = probe_running(p);
   CHECK_OK(podkeep_pod_cancel(pod));
-  int64_t left = podkeep_context_time_left(p->ctx);
+  int64_t left = ctx_time_left(p);
   CHECK(left > 0 && left <= 5000);
   event_set(&p->run.go);
   CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
@@ -278,7 +281,7 @@ TEST(L12_default_grace_is_5_seconds) {
 }
 
 /* Abandoned threads are counted, each, and one pod's fate is not another's. */
-TEST_THREAD(L12_abandoned_counts_each) {
+TEST_WITH(L12_abandoned_counts_each, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p[3];
   CHECK_INT(abandoned(), 0);
   for (int i = 0; i < 3; i++) {

@@ -68,14 +68,14 @@ static void blocks_and_is_freed(probe *p) {
   probe_free(p);
 }
 
-TEST_THREAD(L12_kick_unblocks__accept) {
+TEST_WITH(L12_kick_unblocks__accept, NOT_PROCESS(KICK)) {
   probe *p = kicked("accepting", SIGUSR1, accepts);
   int fd = p->fd = listener();
   blocks_and_is_freed(p);
   close(fd);
 }
 
-TEST_THREAD(L12_kick_unblocks__read) {
+TEST_WITH(L12_kick_unblocks__read, NOT_PROCESS(KICK)) {
   int ends[2];
   CHECK_INT(pipe(ends), 0);
   probe *p = kicked("reading", SIGUSR2, reads);
@@ -85,9 +85,9 @@ TEST_THREAD(L12_kick_unblocks__read) {
   close(ends[1]);
 }
 
-TEST_THREAD(L12_kick_unblocks__nanosleep) { blocks_and_is_freed(kicked("sleeping", SIGRTMIN + 3, sleeps)); }
+TEST_WITH(L12_kick_unblocks__nanosleep, NOT_PROCESS(KICK)) { blocks_and_is_freed(kicked("sleeping", SIGRTMIN + 3, sleeps)); }
 
-TEST_THREAD(L12_kick_unblocks__init) {
+TEST_WITH(L12_kick_unblocks__init, NOT_PROCESS(KICK)) {
   probe *p = kicked("connecting", SIGUSR1, NULL);
   p->init.does = sleeps;
   podkeep_pod *pod = probe_start(p);
@@ -100,14 +100,14 @@ TEST_THREAD(L12_kick_unblocks__init) {
 }
 
 /* For whatever stop reason. */
-TEST_THREAD(L12_kick_comes__on_free) {
+TEST_WITH(L12_kick_comes__on_free, NOT_PROCESS(KICK)) {
   probe *p = kicked("freed", SIGUSR1, sleeps);
   probe_running(p);
   UNTIL(thread_sleeps(p->run.tid));
   probe_free(p);
 }
 
-TEST_THREAD(L12_kick_comes__on_ready_timeout) {
+TEST_WITH(L12_kick_comes__on_ready_timeout, NOT_PROCESS(KICK)) {
   probe *p = kicked("late", SIGUSR1, sleeps);
   p->options.ready = PODKEEP_READY_NOTIFY;
   p->options.ready_timeout_ms = slow_ms(100);
@@ -117,7 +117,7 @@ TEST_THREAD(L12_kick_comes__on_ready_timeout) {
 }
 
 /* The race the repetition is for: the cancel falls anywhere between the look at the flag and the call. */
-TEST_THREAD(L12_kick_is_repeated) {
+TEST_WITH(L12_kick_is_repeated, NOT_PROCESS(KICK)) {
   int fd = listener();
   for (int i = 0; i < rounds(300); i++) {
     probe *p = kicked("raced", SIGUSR1, accepts);
@@ -139,7 +139,7 @@ static int32_t reads_once(probe *p, podkeep_context *ctx) {
   return read(p->fd, &byte, 1) == 1 ? 0 : 1;
 }
 
-TEST_THREAD(L12_no_kick_unless_asked_for) {
+TEST_WITH(L12_no_kick_unless_asked_for, NOT_PROCESS(KICK), NOT_MAIN(EXIT)) {
   int ends[2];
   CHECK_INT(pipe(ends), 0);
   probe *p = kicked("left alone", 0, reads_once);
@@ -182,7 +182,7 @@ static int32_t is_not_kicked(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-TEST_THREAD(L12_kick_keeps_a_handler_of_the_host_and_stops_in_time) {
+TEST_WITH(L12_kick_keeps_a_handler_of_the_host_and_stops_in_time, NOT_PROCESS(KICK)) {
   install(SIGUSR1);
   probe *p = kicked("handled", SIGUSR1, sleeps);
   p->teardown.does = is_not_kicked;
@@ -211,11 +211,11 @@ static void installs_an_empty_handler(void (*before)(int)) {
   CHECK_INT(action.sa_flags & SA_RESTART, 0);
 }
 
-TEST_THREAD(L12_kick_installs_an_empty_handler__over_the_default) { installs_an_empty_handler(SIG_DFL); }
-TEST_THREAD(L12_kick_installs_an_empty_handler__over_ignore) { installs_an_empty_handler(SIG_IGN); }
+TEST_WITH(L12_kick_installs_an_empty_handler__over_the_default, NOT_PROCESS(KICK)) { installs_an_empty_handler(SIG_DFL); }
+TEST_WITH(L12_kick_installs_an_empty_handler__over_ignore, NOT_PROCESS(KICK)) { installs_an_empty_handler(SIG_IGN); }
 
 /* The signal is unblocked in S, even when the thread that starts the pod blocks it; in the starter nothing changes. */
-TEST_THREAD(L12_kick_is_unblocked_in_S) {
+TEST_WITH(L12_kick_is_unblocked_in_S, NOT_PROCESS(KICK)) {
   sigset_t set, before, after;
   sigemptyset(&set);
   sigaddset(&set, SIGUSR1);
@@ -226,7 +226,7 @@ TEST_THREAD(L12_kick_is_unblocked_in_S) {
   for (int s = 1; s < 32; s++) CHECK_INT(sigismember(&after, s), sigismember(&before, s));
 }
 
-TEST_THREAD(L12_kick_signals_that_are_refused) {
+TEST_WITH(L12_kick_signals_that_are_refused, NOT_PROCESS(KICK)) {
   probe *p = probe_new("refused");
   probe_make_runtime(p);
   int bad[] = {-1, 65, 1000, SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, 32, 33};

@@ -6,7 +6,7 @@
 
 static probe *probes;
 
-/* --- Callbacks -------------------------------------------------------------------------------------------------------- */
+/* --- Callbacks ------------------------------------------------------------------------------------------------------ */
 
 static void step_enter(probe *p, step *s, const char *word, podkeep_context *ctx) {
   s->entered_at = tick();
@@ -14,7 +14,7 @@ static void step_enter(probe *p, step *s, const char *word, podkeep_context *ctx
   if (ctx != NULL) {
     if (p->ctx == NULL) p->ctx = ctx;
     s->saw_cancelled = podkeep_context_cancelled(ctx);
-    if (p->pod == NULL || podkeep_pod_state(p->pod, &s->saw_state) != PODKEEP_OK) s->saw_state = -1;
+    if (world_is_child() || p->pod == NULL || podkeep_pod_state(p->pod, &s->saw_state) != PODKEEP_OK) s->saw_state = -1;
   }
   history_add(&p->called, word);
   ADD(s->count, 1u);
@@ -75,22 +75,69 @@ int32_t does_wait_for_hook(probe *p, podkeep_context *ctx) {
 
 int32_t does_exit(probe *p, podkeep_context *ctx) {
   (void)p, (void)ctx;
-  pthread_exit(NULL);
+  end_S();
 }
 
-/* --- Life ------------------------------------------------------------------------------------------------------------- */
+/* --- Calls in S's process ------------------------------------------------------------------------------------------- */
+
+static void asks_cancelled(void *arg) {
+  question *q = arg;
+  q->answer = podkeep_context_cancelled(q->ctx);
+}
+static void asks_wait(void *arg) {
+  question *q = arg;
+  q->answer = podkeep_context_wait(q->ctx, q->number);
+}
+static void asks_time_left(void *arg) {
+  question *q = arg;
+  q->answer = podkeep_context_time_left(q->ctx);
+}
+static void says_ready(void *arg) {
+  question *q = arg;
+  q->answer = podkeep_context_ready(q->ctx);
+}
+static void says_extend(void *arg) {
+  question *q = arg;
+  q->answer = podkeep_context_extend(q->ctx, q->number);
+}
+static void says_status(void *arg) {
+  question *q = arg;
+  q->answer = podkeep_context_status(q->ctx, q->text);
+}
+static void asks_fd(void *arg) {
+  question *q = arg;
+  q->answer = podkeep_context_fd(q->ctx);
+}
+
+static int64_t ask(probe *p, void (*does)(void *), int64_t number, const char *text) {
+  question *q = &p->question;
+  q->ctx = p->ctx;
+  q->number = number;
+  q->text = text;
+  in_S(&p->recipe, does, q);
+  return q->answer;
+}
+
+bool ctx_cancelled(probe *p) { return ask(p, asks_cancelled, 0, NULL) != 0; }
+podkeep_status ctx_wait(probe *p, int64_t timeout_ms) { return (podkeep_status)ask(p, asks_wait, timeout_ms, NULL); }
+int64_t ctx_time_left(probe *p) { return ask(p, asks_time_left, 0, NULL); }
+podkeep_status ctx_ready(probe *p) { return (podkeep_status)ask(p, says_ready, 0, NULL); }
+podkeep_status ctx_extend(probe *p, int64_t ms) { return (podkeep_status)ask(p, says_extend, ms, NULL); }
+podkeep_status ctx_status(probe *p, const char *text) { return (podkeep_status)ask(p, says_status, 0, text); }
+int ctx_fd(probe *p) { return (int)ask(p, asks_fd, 0, NULL); }
+
+/* --- Life ----------------------------------------------------------------------------------------------------------- */
 
 probe *probe_new(const char *name) {
   probe *p = world_alloc(sizeof *p);
   podkeep_pod_options options = PODKEEP_POD_OPTIONS_INIT;
   p->options = options;
   p->options.grace_ms = slow_ms(5000);
-  /* The one place where the host of the pod under test is chosen. */
-  p->options.host = PODKEEP_HOST_THREAD;
+  recipe_options(&p->recipe, &p->options);
   snprintf(p->name, sizeof p->name, "%s", name);
   p->fd = -1;
-  p->next = probes;
-  probes = p;
+  p->next = LOAD(probes);
+  while (!__atomic_compare_exchange_n(&probes, &p->next, p, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
   return p;
 }
 
@@ -108,7 +155,8 @@ podkeep_runtime_spec probe_spec(probe *p) {
 
 void probe_make_runtime(probe *p) {
   podkeep_runtime_spec spec = probe_spec(p);
-  CHECK_OK(podkeep_runtime_new(&spec, &p->runtime));
+  recipe_keep(&p->recipe, &spec);
+  p->runtime = recipe_runtime(&p->recipe);
 }
 
 podkeep_pod *probe_make(probe *p) {
@@ -119,7 +167,8 @@ podkeep_pod *probe_make(probe *p) {
 
 podkeep_pod *probe_start(probe *p) {
   if (p->pod == NULL) probe_make(p);
-  CHECK_OK(podkeep_pod_start(p->pod));
+  if (p->runtime != NULL) recipe_export(p->runtime); /* again: of several of one name the last counts */
+  CHECK_OK(start_pod(p->pod));
   return p->pod;
 }
 
@@ -166,7 +215,7 @@ void probes_check(void) {
   }
 }
 
-/* --- Failures --------------------------------------------------------------------------------------------------------- */
+/* --- Failures ------------------------------------------------------------------------------------------------------- */
 
 podkeep_failure *failure_of(const char *file, int line, podkeep_pod *pod) {
   podkeep_failure *f = NULL;
@@ -186,7 +235,7 @@ void check_failure(const char *file, int line, const podkeep_failure *f, podkeep
   if (message != NULL) check_str(file, line, "the failure's message", text, message);
 }
 
-/* --- Monitors --------------------------------------------------------------------------------------------------------- */
+/* --- Monitors ------------------------------------------------------------------------------------------------------- */
 
 const char *state_word(podkeep_state state) {
   static const char *const words[] = {"NEW",        "STARTING", "RUNNING", "STOPPING",
@@ -198,6 +247,18 @@ void check_state(const char *file, int line, podkeep_pod *pod, podkeep_state wan
   podkeep_state state = -1;
   check_status(file, line, "podkeep_pod_state", podkeep_pod_state(pod, &state), PODKEEP_OK);
   if (state != want) check_failed(file, line, "the pod is %s, not %s", state_word(state), state_word(want));
+}
+
+void check_told_state(const char *file, int line, podkeep_pod *pod, podkeep_state want) {
+  podkeep_state state = -1;
+  if (S_is_elsewhere()) UNTIL(podkeep_pod_state(pod, &state) == PODKEEP_OK && state == want);
+  check_state(file, line, pod, want);
+}
+
+void check_told_status(const char *file, int line, podkeep_pod *pod, const char *text) {
+  if (S_is_elsewhere()) UNTIL(podkeep_pod_join(pod, 1) != PODKEEP_ERR_TIMEOUT || strstr(podkeep_last_error(), text) != NULL);
+  check_status(file, line, "podkeep_pod_join", podkeep_pod_join(pod, 1), PODKEEP_ERR_TIMEOUT);
+  check_has(file, line, "podkeep_last_error()", podkeep_last_error(), text);
 }
 
 podkeep_monitor *watch(podkeep_pod *pod) {

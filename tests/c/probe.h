@@ -2,7 +2,8 @@
  *
  * Each callback is a `step`. As it comes, a probe has all four (and drop), init and teardown return 0, and run_forever
  * waits for the cancel. A case changes that before the start: `held` makes a step wait for its `go` as soon as it is
- * entered, deaf to any cancel; `returns` is what it returns; `does` replaces its body.
+ * entered, deaf to any cancel; `returns` is what it returns; `does` replaces its body. Probes are in the world, and a child
+ * keeps the same book.
  *
  * Every probe of a case is looked at once more in the end: each callback at most once, teardown exactly if init
  * succeeded (L2), drop exactly once (L3).
@@ -10,7 +11,7 @@
 #ifndef PODKEEP_TESTS_PROBE_H
 #define PODKEEP_TESTS_PROBE_H
 
-#include "world.h"
+#include "hosts.h"
 
 typedef struct probe probe;
 
@@ -24,18 +25,26 @@ typedef struct step {
   int64_t tid;
   int32_t result;               /* what it did return */
   bool saw_cancelled;           /* the flag at its entry */
-  podkeep_state saw_state;      /* the pod's state at its entry; -1 when the handle is dead or S is elsewhere */
+  podkeep_state saw_state;      /* the pod's state at its entry; -1 when the handle is dead or S is a child */
 } step;
+
+typedef struct question { /* see ctx_cancelled and the others */
+  podkeep_context *ctx;
+  const char *text;
+  int64_t number, answer;
+} question;
 
 struct probe {
   podkeep_pod_options options;  /* read by probe_make */
+  recipe recipe;
+  question question;
   bool no_hook, no_init, no_teardown, no_drop;
-  bool s_may_die;               /* S is ended from inside, or the library is shut down: teardown may be missing */
+  bool s_may_die;               /* S is ended from inside, by force, or the library is shut down: teardown may be missing */
   step init, run, teardown, hook, drop;
   history called;               /* init, run, cancel, teardown, drop */
   podkeep_runtime *runtime;     /* NULL once freed */
   podkeep_pod *pod;             /* NULL once freed */
-  podkeep_context *ctx;         /* as seen in the first callback */
+  podkeep_context *ctx;         /* as seen in the first callback; good in S's process only */
   void *data;                   /* the case's own, from world_alloc */
   int fd;
   char name[64];
@@ -54,7 +63,24 @@ void probes_check(void);
 
 int32_t does_return(probe *p, podkeep_context *ctx);   /* run_forever that returns `returns` at once */
 int32_t does_wait_for_hook(probe *p, podkeep_context *ctx); /* run_forever that only the hook ends, as a blocking call */
-int32_t does_exit(probe *p, podkeep_context *ctx);     /* ends its thread from inside */
+int32_t does_exit(probe *p, podkeep_context *ctx);     /* ends S from inside: a thread by pthread_exit, a child by _exit(0) */
+
+/* What S does by itself is shown here at once, and of a child a moment later, when the word of it has crossed: the pod is in
+ * this state, or comes to it. */
+void check_told_state(const char *file, int line, podkeep_pod *pod, podkeep_state want);
+#define CHECK_TOLD_STATE(pod, want) check_told_state(__FILE__, __LINE__, (pod), (want))
+/* The same for a status text: the sentence of a join that gives up has it. */
+void check_told_status(const char *file, int line, podkeep_pod *pod, const char *text);
+#define CHECK_TOLD_STATUS(pod, text) check_told_status(__FILE__, __LINE__, (pod), (text))
+
+/* The context's calls, made in S's process on another thread than S (in_S). */
+bool ctx_cancelled(probe *p);
+podkeep_status ctx_wait(probe *p, int64_t timeout_ms);
+int64_t ctx_time_left(probe *p);
+podkeep_status ctx_ready(probe *p);
+podkeep_status ctx_extend(probe *p, int64_t ms);
+podkeep_status ctx_status(probe *p, const char *text);
+int ctx_fd(probe *p);
 
 /* The failure of a pod: *secondary_ is checked to be there or not; message NULL: any. */
 void check_failure(const char *file, int line, const podkeep_failure *f, podkeep_phase phase, podkeep_kind kind, int32_t code,

@@ -1,6 +1,10 @@
 /* runner.c: runs each case in a process of its own, with a limit, and shows the output of those that fail.
  *
- *   conformance [--list] [-j N] [PART...]     the cases whose name holds one of the parts; all without
+ *   conformance [--host HOST] [-j N] [PART...]  the cases whose name holds one of the parts; all without
+ *   conformance [--host HOST] --list [PART...]  their names
+ *   conformance --list-skipped                  those that a host leaves out, and why: the list of README.md
+ *
+ * HOST is thread (as it is when none is named), process, main, or all for one after the other.
  *
  * PODKEEP_TEST_SLOW=10             multiplies every limit and shrinks the racing loops
  * PODKEEP_TEST_WRAP="valgrind -q"  is put in front of each case's process
@@ -20,9 +24,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CASE_LIMIT_MS slow_ms(60000)
 #define MAX_CASES 1024
 #define MAX_JOBS 64
+
+static const char *const host_names[TEST_HOSTS] = {"thread", "process", "main"};
 
 static test_case *cases[MAX_CASES];
 static int case_count;
@@ -31,7 +36,7 @@ void test_register(test_case *c) {
   if (case_count < MAX_CASES) cases[case_count++] = c;
 }
 
-/* --- Inside the process of a case ------------------------------------------------------------------------------------- */
+/* --- Inside the process of a case ----------------------------------------------------------------------------------- */
 
 static void quiet_log(int32_t level, const char *pod, const char *message, void *user_data) {
   (void)level, (void)pod, (void)message, (void)user_data;
@@ -46,32 +51,34 @@ static void warm_up(void) {
   int fd = -1;
   CHECK_OK(podkeep_monitor_fd(m, &fd));
   probe_running(p);
-  CHECK(podkeep_context_fd(p->ctx) >= 0);
+  CHECK(ctx_fd(p) >= 0);
   CHECK_OK(podkeep_monitor_free(m));
   probe_close(p, PODKEEP_OK);
   CHECK_OK(podkeep_set_log(NULL, 0, NULL, NULL));
 }
 
-static int run_case(const char *name) {
+static int run_case(const char *name, test_host host) {
   for (int i = 0; i < case_count; i++) {
     if (strcmp(cases[i]->name, name) != 0) continue;
-    bool cold = (cases[i]->flags & CASE_COLD) != 0;
-    world_open(name);
-    if (!cold) warm_up();
+    world_open(name, host);
+    if (!cases[i]->cold) warm_up();
     world_baseline();
     cases[i]->body();
     probes_check();
-    world_close(cold);
+    world_close(cases[i]->cold);
     return 0;
   }
   fprintf(stderr, "no case %s\n", name);
   return 1;
 }
 
-/* --- The parent --------------------------------------------------------------------------------------------------------- */
+/* --- The parent ----------------------------------------------------------------------------------------------------- */
+
+static int64_t case_limit_ms(test_host host) { return slow_ms(host == IN_PROCESS ? 120000 : 60000); }
 
 typedef struct job {
   const test_case *c;
+  test_host host;
   pid_t pid; /* 0: free */
   int output;
   int64_t started, limit;
@@ -82,7 +89,7 @@ static job jobs[MAX_JOBS];
 static int passed, failed;
 static sigset_t mask_before;
 
-static int start_job(job *j, const test_case *c) {
+static int start_job(job *j, const test_case *c, test_host host) {
   static FILE *kept[MAX_JOBS];
   int slot = (int)(j - jobs);
   if (kept[slot] != NULL) fclose(kept[slot]);
@@ -104,11 +111,13 @@ static int start_job(job *j, const test_case *c) {
   char *rest = NULL;
   for (char *word = strtok_r(wrap, " ", &rest); word != NULL && argc < 64; word = strtok_r(NULL, " ", &rest)) argv[argc++] = word;
   char option[] = "--case";
-  char name[256];
+  char name[256], where[16];
   snprintf(name, sizeof name, "%s", c->name);
+  snprintf(where, sizeof where, "%s", host_names[host]);
   argv[argc++] = self;
   argv[argc++] = option;
   argv[argc++] = name;
+  argv[argc++] = where;
   argv[argc] = NULL;
 
   fflush(NULL);
@@ -129,10 +138,11 @@ static int start_job(job *j, const test_case *c) {
   }
   setpgid(pid, pid);
   j->c = c;
+  j->host = host;
   j->pid = pid;
   j->output = output;
   j->started = now_ms();
-  j->limit = j->started + CASE_LIMIT_MS;
+  j->limit = j->started + case_limit_ms(host);
   j->over_limit = false;
   return 0;
 }
@@ -182,16 +192,38 @@ static void print_output(int fd) {
 }
 
 static void end_job(job *j, int status) {
-  bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0 && !j->over_limit;
-  printf("%s %s (%lld ms)\n", good ? "ok  " : "FAIL", j->c->name, (long long)(now_ms() - j->started));
+  bool good = WIFEXITED(status) && WEXITSTATUS(status) == j->c->exits && !j->over_limit;
+  printf("%s %s %s (%lld ms)\n", good ? "ok  " : "FAIL", host_names[j->host], j->c->name, (long long)(now_ms() - j->started));
   if (!good) {
-    if (j->over_limit) printf("    over its limit of %lld ms\n", (long long)CASE_LIMIT_MS);
+    if (WIFEXITED(status) && (j->c->exits != 0 || WEXITSTATUS(status) != 1))
+      printf("    it ended with %d, not with %d\n", WEXITSTATUS(status), j->c->exits);
+    if (j->over_limit) printf("    over its limit of %lld ms\n", (long long)case_limit_ms(j->host));
     else if (WIFSIGNALED(status)) printf("    ended by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
     print_output(j->output);
   }
   j->pid = 0;
   good ? passed++ : failed++;
   fflush(stdout);
+}
+
+/* The runner is the parent of what a case leaves behind (PR_SET_CHILD_SUBREAPER): such orphans must end, too. */
+static bool reap_orphans(int n, char *left, size_t size) {
+  siginfo_t info;
+  for (;;) {
+    memset(&info, 0, sizeof info);
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0) return true; /* no child at all */
+    if (info.si_pid == 0) break;
+    for (int i = 0; i < n; i++)
+      if (jobs[i].pid == info.si_pid) return false; /* a case; it is waited for by its name */
+    waitpid(info.si_pid, NULL, 0);
+  }
+  char path[80];
+  snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+  FILE *f = left ? fopen(path, "re") : NULL;
+  size_t got = f ? fread(left, 1, size - 1, f) : 0;
+  if (f) fclose(f);
+  if (left) left[got] = '\0';
+  return false;
 }
 
 /* Waits until a child ends or the next limit is due, and takes note of both. */
@@ -206,6 +238,7 @@ static void wait_jobs(int n) {
   sigemptyset(&child);
   sigaddset(&child, SIGCHLD);
   sigtimedwait(&child, NULL, &t);
+  reap_orphans(n, NULL, 0);
   for (int i = 0; i < n; i++) {
     job *j = &jobs[i];
     int status;
@@ -216,7 +249,7 @@ static void wait_jobs(int n) {
       if (waitpid(j->pid, &status, 0) == j->pid) end_job(j, status);
     } else if (!j->over_limit && now_ms() >= j->limit) {
       j->over_limit = true;
-      printf("hang %s\n", j->c->name);
+      printf("hang %s %s\n", host_names[j->host], j->c->name);
       print_threads(j->pid);
       kill(-j->pid, SIGKILL);
     }
@@ -227,23 +260,122 @@ static int by_name(const void *a, const void *b) {
   return strcmp((*(test_case *const *)a)->name, (*(test_case *const *)b)->name);
 }
 
-static bool is_wanted(const test_case *c, int parts, char **part) {
+static bool is_wanted(const test_case *c, test_host host, int parts, char **part) {
+  if (c->not_in[host] != NULL) return false;
   for (int i = 0; i < parts; i++)
     if (strstr(c->name, part[i]) != NULL) return true;
   return parts == 0;
 }
 
+/* --- What is left out ----------------------------------------------------------------------------------------------- */
+
+static bool is_special(const test_case *c) { /* written for one host, so that no other misses it */
+  for (int host = 0; host < TEST_HOSTS; host++)
+    if (c->not_in[host] != NULL && (strcmp(c->not_in[host], NO_CHILD) == 0 || strcmp(c->not_in[host], NO_RUN) == 0)) return true;
+  return false;
+}
+
+static bool is_left_out(const test_case *c, int host, bool special, const char *why) {
+  return c->not_in[host] != NULL && is_special(c) == special && (why == NULL || strcmp(c->not_in[host], why) == 0);
+}
+
+static int count_left_out(int host, bool special, const char *why, int from, int to) {
+  int count = 0;
+  for (int i = from; i < to; i++) count += is_left_out(cases[i], host, special, why);
+  return count;
+}
+
+/* In Markdown: a line for each reason, with its cases, in the order of their first. */
+static void list_left_out(int host, bool special) {
+  for (int i = 0; i < case_count; i++) {
+    const char *why = cases[i]->not_in[host];
+    if (!is_left_out(cases[i], host, special, why) || count_left_out(host, special, why, 0, i) > 0) continue;
+    printf("* %s (%d):", why, count_left_out(host, special, why, i, case_count));
+    const char *comma = "";
+    for (int k = i; k < case_count; k++) {
+      if (!is_left_out(cases[k], host, special, why)) continue;
+      printf("%s `%s`", comma, cases[k]->name);
+      comma = ",";
+    }
+    printf("\n");
+  }
+}
+
+static void list_skipped(void) {
+  int common = 0;
+  for (int i = 0; i < case_count; i++) common += !is_special(cases[i]);
+  for (int host = 0; host < TEST_HOSTS; host++) {
+    int count = count_left_out(host, false, NULL, 0, case_count);
+    printf("Not with `--host %s`: %d of %d.\n\n", host_names[host], count, common);
+    list_left_out(host, false);
+    if (count > 0) printf("\n");
+  }
+  printf("Written for one host, and not with `--host thread`: %d.\n\n", case_count - common);
+  list_left_out(IN_THREAD, true);
+}
+
+static void list_cases(test_host host, int parts, char **part) {
+  for (int i = 0; i < case_count; i++)
+    if (is_wanted(cases[i], host, parts, part)) puts(cases[i]->name);
+}
+
+static void run_cases(test_host host, int parallel, int parts, char **part) {
+  int before_passed = passed, before_failed = failed;
+  for (int running = 1, next = 0; running > 0;) {
+    running = 0;
+    for (int i = 0; i < parallel; i++) {
+      while (jobs[i].pid == 0 && next < case_count) {
+        const test_case *c = cases[next++];
+        if (is_wanted(c, host, parts, part) && start_job(&jobs[i], c, host) != 0) {
+          printf("FAIL %s %s: it could not be started: %s\n", host_names[host], c->name, strerror(errno));
+          failed++;
+        }
+      }
+      if (jobs[i].pid != 0) running++;
+    }
+    if (running > 0) wait_jobs(parallel);
+  }
+  printf("-- host %s: %d passed, %d failed\n", host_names[host], passed - before_passed, failed - before_failed);
+}
+
+/* Whatever a case had started has ended with it: nothing comes to us that stays. */
+static void check_orphans(void) {
+  char left[512];
+  int64_t until = now_ms() + LIMIT_MS;
+  while (!reap_orphans(0, left, sizeof left)) {
+    if (now_ms() > until) {
+      printf("FAIL processes are left behind: %s\n", left);
+      failed++;
+      return;
+    }
+    pass_ms(1);
+  }
+}
+
 int main(int argc, char **argv) {
-  if (argc == 3 && strcmp(argv[1], "--case") == 0) return run_case(argv[2]);
-  qsort(cases, (size_t)case_count, sizeof cases[0], by_name);
+  int32_t exit_code;
+  if (child_main(argc == 4 && strcmp(argv[3], host_names[IN_PROCESS]) == 0, &exit_code)) return exit_code;
   bool list = false;
+  int only = IN_THREAD, first = 1;
   const char *wanted_jobs = getenv("PODKEEP_TEST_JOBS");
   int parallel = wanted_jobs ? atoi(wanted_jobs) : 2;
-  int first = 1;
+  qsort(cases, (size_t)case_count, sizeof cases[0], by_name);
   for (; first < argc && argv[first][0] == '-'; first++) {
+    const char *value = first + 1 < argc ? argv[first + 1] : "";
+    int host = 0;
+    while (host < TEST_HOSTS && strcmp(value, host_names[host]) != 0) host++;
     if (strcmp(argv[first], "--list") == 0) list = true;
-    else if (strcmp(argv[first], "-j") == 0 && first + 1 < argc) parallel = atoi(argv[++first]);
-    else return fprintf(stderr, "usage: %s [--list] [-j N] [PART...]\n", argv[0]), 2;
+    else if (strcmp(argv[first], "--list-skipped") == 0) return list_skipped(), 0;
+    else if (strcmp(argv[first], "-j") == 0 && *value) parallel = atoi(value), first++;
+    else if (strcmp(argv[first], "--host") == 0 && (host < TEST_HOSTS || strcmp(value, "all") == 0)) only = host, first++;
+    else if (strcmp(argv[first], "--case") == 0 && first + 3 == argc) {
+      for (host = 0; host < TEST_HOSTS; host++)
+        if (strcmp(argv[first + 2], host_names[host]) == 0) return run_case(value, (test_host)host);
+      return 2;
+    } else {
+      fprintf(stderr, "usage: %s [--host thread|process|main|all] [--list] [--list-skipped] [-j N] [PART...]\n", argv[0]);
+      return 2;
+    }
   }
   if (parallel < 1) parallel = 1;
   if (parallel > MAX_JOBS) parallel = MAX_JOBS;
@@ -252,26 +384,14 @@ int main(int argc, char **argv) {
   sigemptyset(&child);
   sigaddset(&child, SIGCHLD);
   sigprocmask(SIG_BLOCK, &child, &mask_before);
-  int running = 0, next = 0;
-  for (;;) {
-    running = 0;
-    for (int i = 0; i < parallel; i++) {
-      while (jobs[i].pid == 0 && next < case_count) {
-        const test_case *c = cases[next++];
-        if (!is_wanted(c, argc - first, argv + first)) continue;
-        if (list) {
-          puts(c->name);
-        } else if (start_job(&jobs[i], c) != 0) {
-          printf("FAIL %s: it could not be started: %s\n", c->name, strerror(errno));
-          failed++;
-        }
-      }
-      if (jobs[i].pid != 0) running++;
-    }
-    if (running == 0) break;
-    wait_jobs(parallel);
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  for (int host = 0; host < TEST_HOSTS; host++) {
+    if (only != TEST_HOSTS && only != host) continue;
+    if (list) list_cases((test_host)host, argc - first, argv + first);
+    else run_cases((test_host)host, parallel, argc - first, argv + first);
   }
   if (list) return 0;
+  check_orphans();
   printf("%d passed, %d failed\n", passed, failed);
   return failed != 0 || passed == 0;
 }

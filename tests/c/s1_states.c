@@ -19,7 +19,7 @@ static void answers(podkeep_pod *pod, podkeep_status join, podkeep_status ready,
   CHECK_OK(podkeep_failure_free(f));
 }
 
-/* --- NEW ------------------------------------------------------------------------------------------------------------------ */
+/* --- NEW ------------------------------------------------------------------------------------------------------------ */
 
 TEST(S1_new__start_is_starting) {
   probe *p = probe_new("new");
@@ -28,7 +28,7 @@ TEST(S1_new__start_is_starting) {
   podkeep_monitor *m = watch(pod);
   CHECK_STATE(pod, PODKEEP_STATE_NEW);
   CHECK_EVENT(m, NEW, NEW);
-  CHECK_OK(podkeep_pod_start(pod));
+  CHECK_OK(start_pod(pod));
   CHECK_STATE(pod, PODKEEP_STATE_STARTING); /* when start returns, and as long as init lasts */
   CHECK_EVENT(m, NEW, STARTING);
   event_wait(&p->init.entered);
@@ -39,7 +39,7 @@ TEST(S1_new__start_is_starting) {
 }
 
 /* "nothing to be had → RESOURCES, stays NEW": a stack that no address space holds. Nothing was shown, nothing was called. */
-TEST_THREAD(S1_new__start_without_resources_stays_new) {
+TEST_WITH(S1_new__start_without_resources_stays_new, NOT_PROCESS(OWN_THREADS), NOT_MAIN(LIBRARYS_S)) {
   probe *p = probe_new("greedy");
   p->options.stack_size = (size_t)1 << 47;
   podkeep_pod *pod = probe_make(p);
@@ -70,7 +70,7 @@ TEST(S1_new__cancel_is_stopped) {
   probe_free(p);
 }
 
-/* --- STARTING -------------------------------------------------------------------------------------------------------------- */
+/* --- STARTING ------------------------------------------------------------------------------------------------------- */
 
 /* A pod that is watched from NEW on and is inside a held init. */
 static podkeep_monitor *in_init(probe *p) {
@@ -143,7 +143,7 @@ TEST(S1_starting__init_failed_is_the_end) {
   let_go(p, m, PODKEEP_ERR_FAILED);
 }
 
-TEST_THREAD(S1_starting__S_died_is_the_end) {
+TEST(S1_starting__S_died_is_the_end) {
   probe *p = probe_new("starting");
   p->init.does = does_exit;
   podkeep_monitor *m = in_init(p);
@@ -192,7 +192,7 @@ TEST(S1_starting__run_returned_is_stopping) {
   let_go(p, m, PODKEEP_OK);
 }
 
-/* --- RUNNING ---------------------------------------------------------------------------------------------------------------- */
+/* --- RUNNING -------------------------------------------------------------------------------------------------------- */
 
 /* Watched and RUNNING, in a held run. */
 static podkeep_monitor *in_run(probe *p) {
@@ -245,7 +245,7 @@ TEST(S1_running__run_failed_is_stopping_then_failed) {
   let_go(p, m, PODKEEP_ERR_FAILED);
 }
 
-TEST_THREAD(S1_running__S_died_is_the_end) {
+TEST(S1_running__S_died_is_the_end) {
   probe *p = probe_new("running");
   p->s_may_die = true;
   p->run.does = does_exit;
@@ -272,7 +272,7 @@ TEST(S1_running_shown_means_run_is_entered) {
   }
 }
 
-/* --- STOPPING --------------------------------------------------------------------------------------------------------------- */
+/* --- STOPPING ------------------------------------------------------------------------------------------------------- */
 
 /* Guava testManualServiceFailWhileStopping. */
 TEST(S1_stopping__run_failed_after_cancel_is_failed) {
@@ -286,7 +286,7 @@ TEST(S1_stopping__run_failed_after_cancel_is_failed) {
   let_go(p, m, PODKEEP_ERR_FAILED);
 }
 
-TEST_THREAD(S1_stopping__S_died_is_failed) {
+TEST(S1_stopping__S_died_is_failed) {
   probe *p = probe_new("stopping");
   p->s_may_die = true;
   p->run.does = does_exit;
@@ -313,9 +313,9 @@ TEST(S1_stopping__cancel_changes_nothing) {
   let_go(p, m, PODKEEP_OK);
 }
 
-/* --- ABANDONED -------------------------------------------------------------------------------------------------------------- */
+/* --- ABANDONED ------------------------------------------------------------------------------------------------------ */
 
-TEST_THREAD(S1_stopping__grace_spent_is_abandoned_then_failed) {
+TEST_WITH(S1_stopping__grace_spent_is_abandoned_then_failed, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("abandoned");
   p->options.grace_ms = SHORT_MS;
   p->teardown.held = true;
@@ -335,7 +335,7 @@ TEST_THREAD(S1_stopping__grace_spent_is_abandoned_then_failed) {
   let_go(p, m, PODKEEP_ERR_FAILED);
 }
 
-/* --- Final, and free in every state --------------------------------------------------------------------------------------------- */
+/* --- Final, and free in every state --------------------------------------------------------------------------------- */
 
 TEST(S1_final__nothing_changes_it) {
   probe *good = probe_new("stopped"), *bad = probe_new("failed");
@@ -390,7 +390,7 @@ TEST(S1_free__stopping) {
   freed_in(&p->run, true, "init run teardown drop", p);
 }
 
-TEST_THREAD(S1_free__abandoned) {
+TEST_WITH(S1_free__abandoned, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("freed");
   p->no_hook = true;
   p->run.held = true;

@@ -4,8 +4,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-/* --- Arguments ------------------------------------------------------------------------------------------------------------ */
+/* --- Arguments ------------------------------------------------------------------------------------------------------ */
 
 typedef struct given {
   size_t len;
@@ -78,7 +79,7 @@ TEST(S3_args_of_one_pod_are_not_anothers) {
   for (int i = 0; i < 4; i++) probe_close(p[i], PODKEEP_OK);
 }
 
-/* --- Names and ids ---------------------------------------------------------------------------------------------------------- */
+/* --- Names and ids -------------------------------------------------------------------------------------------------- */
 
 static int32_t checks_name(probe *p, podkeep_context *ctx) {
   CHECK_STR(podkeep_context_name(ctx), p->data);
@@ -132,15 +133,56 @@ TEST(S3_name__256_bytes_are_refused) {
   probe_free(p);
 }
 
+/* Options that another host knows are refused by name, not passed over. */
+static void refuses(probe *p, const char *field) {
+  CHECK_STATUS(podkeep_pod_new(p->runtime, &p->options, &p->pod), PODKEEP_ERR_INVALID_ARGUMENT);
+  CHECK_HAS(podkeep_last_error(), field);
+  CHECK(p->pod == NULL);
+}
+
+TEST(S3_options_of_another_host_are_refused) {
+  static const char *const env[] = {"A=b", NULL};
+  probe *p = probe_new("choosy");
+  probe_make_runtime(p);
+  podkeep_pod_options good = p->options;
+  if (S_is_elsewhere()) {
+    p->options.stack_size = 1 << 20;
+    refuses(p, "stack_size");
+    p->options = good;
+    p->options.kick_signal = SIGUSR1;
+    refuses(p, "kick_signal");
+  } else {
+    p->options.env = env;
+    refuses(p, "env");
+    p->options = good;
+    p->options.cwd = "/";
+    refuses(p, "cwd");
+  }
+  p->options = good;
+  p->options.stop_signal = SIGINT; /* of a command */
+  refuses(p, "stop_signal");
+  p->options = good;
+  p->options.ready = PODKEEP_READY_PORT;
+  p->options.ready_port = 1;
+  refuses(p, "ready");
+  p->options = good;
+  p->options.ready_port = 1;
+  refuses(p, "ready_port");
+  p->options = good;
+  p->options.kill_after_ms = 10; /* known everywhere, though a thread is never killed */
+  probe_running(p);
+  probe_close(p, PODKEEP_OK);
+}
+
 /* Section 4: S bears the first 15 bytes of its pod's name. */
-TEST_THREAD(S4_S_is_named_after_the_pod) {
+TEST_WITH(S4_S_is_named_after_the_pod, NOT_PROCESS(OWN_THREADS), NOT_MAIN(LIBRARYS_S)) {
   probe *p = probe_new("a name of many words");
   probe_running(p);
   CHECK_INT(threads_named("a name of many "), 1);
   probe_close(p, PODKEEP_OK);
 }
 
-TEST_THREAD(S3_id_is_the_threads) {
+TEST(S3_id_is_that_of_S) {
   probe *p = probe_new("identified");
   podkeep_pod *pod = probe_make(p);
   int64_t id = -1;
@@ -171,7 +213,7 @@ static int32_t checks_mask(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-TEST_THREAD(S4_signals_are_blocked_in_S_and_in_the_hook) {
+TEST_WITH(S4_signals_are_blocked_in_S_and_in_the_hook, NOT_PROCESS(OWN_THREADS), NOT_MAIN(LIBRARYS_S)) {
   probe *p = probe_new("blocked");
   p->init.does = p->hook.does = p->teardown.does = checks_mask;
   p->run.does = does_wait_for_hook;
@@ -179,7 +221,38 @@ TEST_THREAD(S4_signals_are_blocked_in_S_and_in_the_hook) {
   probe_close(p, PODKEEP_OK);
 }
 
-TEST_THREAD(S4_no_signal_handler_without_being_asked) {
+/* A child begins as a program does, whatever its host has made of its own signals: nothing blocked, all at their defaults. */
+static int32_t checks_reset(probe *p, podkeep_context *ctx) {
+  (void)p, (void)ctx;
+  sigset_t mask;
+  CHECK_INT(pthread_sigmask(SIG_BLOCK, NULL, &mask), 0);
+  for (int s = 1; s <= 31; s++) {
+    struct sigaction now;
+    CHECK_INT(sigismember(&mask, s), 0);
+    CHECK_INT(sigaction(s, NULL, &now), 0);
+    if (s != SIGSEGV && s != SIGBUS && s != SIGFPE) CHECK(now.sa_handler == SIG_DFL); /* a sanitizer has these */
+  }
+  for (int s = SIGRTMIN; s <= SIGRTMAX; s++) CHECK_INT(sigismember(&mask, s), 0);
+  CHECK_INT(getpgrp(), getpid());
+  return 0;
+}
+
+TEST_PROCESS(S4_signals_are_reset_in_a_child) {
+  int ignored[] = {SIGUSR1, SIGUSR2, SIGPIPE, SIGTERM, SIGINT, SIGHUP};
+  sigset_t all, before;
+  for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++) signal(ignored[i], SIG_IGN);
+  sigfillset(&all);
+  probe *p = probe_new("reset");
+  p->init.does = p->teardown.does = checks_reset;
+  p->hook.does = checks_mask; /* that is a thread of the library's */
+  p->run.does = does_wait_for_hook;
+  CHECK_INT(pthread_sigmask(SIG_BLOCK, &all, &before), 0);
+  probe_running(p);
+  probe_close(p, PODKEEP_OK);
+  CHECK_INT(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
+}
+
+TEST(S4_no_signal_handler_without_being_asked) {
   struct sigaction before[65], after;
   memset(before, 0, sizeof before);
   for (int s = 1; s <= 64; s++) sigaction(s, NULL, &before[s]);
@@ -190,7 +263,7 @@ TEST_THREAD(S4_no_signal_handler_without_being_asked) {
     if (sigaction(s, NULL, &after) == 0) CHECK(after.sa_handler == before[s].sa_handler);
 }
 
-/* --- Extend ------------------------------------------------------------------------------------------------------------------- */
+/* --- Extend --------------------------------------------------------------------------------------------------------- */
 
 static int32_t extends_its_grace(probe *p, podkeep_context *ctx) {
   CHECK_OK(podkeep_context_wait(ctx, PODKEEP_FOREVER));
@@ -260,15 +333,16 @@ static int32_t extends_too_much(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-TEST_THREAD(S8_extend__beyond_the_maximum_is_cut_short) {
+TEST_WITH(S8_extend__beyond_the_maximum_is_cut_short, NOT_MAIN(EXIT)) {
   probe *p = probe_new("greedy");
   p->options.grace_ms = slow_ms(250); /* the word must be said by then */
   p->options.extend_max_ms = slow_ms(150);
   p->data = world_alloc(sizeof(event));
   p->run.does = extends_too_much;
+  p->s_may_die = true;
   podkeep_pod *pod = probe_running(p);
   uint64_t start = now_ns();
-  CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_TIMEOUT);
+  CHECK_STATUS(podkeep_pod_close(pod), forced_status());
   CHECK(now_ns() - start >= (uint64_t)slow_ms(390) * 1000000u);
   event_set(p->data);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
@@ -284,12 +358,13 @@ static int32_t extends_at_the_edge(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-TEST(S8_extend__at_the_last_moment) {
+TEST_WITH(S8_extend__at_the_last_moment, NOT_MAIN(EXIT)) {
   for (int i = 0; i < rounds(40); i++) {
     probe *p = probe_new("at the edge");
     p->options.grace_ms = 5;
     p->no_hook = true;
     p->run.does = extends_at_the_edge;
+    p->s_may_die = true;
     podkeep_pod *pod = probe_running(p);
     podkeep_status status = podkeep_pod_close(pod);
     CHECK(status == PODKEEP_OK || status == PODKEEP_ERR_TIMEOUT || status == PODKEEP_ERR_FAILED);
@@ -302,13 +377,13 @@ TEST(S8_extend__at_the_last_moment) {
 TEST(S8_extend__negative_times_are_invalid) {
   probe *p = probe_new("negative");
   probe_running(p);
-  CHECK_STATUS(podkeep_context_extend(p->ctx, -1), PODKEEP_ERR_INVALID_ARGUMENT); /* FOREVER is not for extend */
-  CHECK_STATUS(podkeep_context_extend(p->ctx, INT64_MIN), PODKEEP_ERR_INVALID_ARGUMENT);
-  CHECK_OK(podkeep_context_extend(p->ctx, INT64_MAX));
+  CHECK_STATUS(ctx_extend(p, -1), PODKEEP_ERR_INVALID_ARGUMENT); /* FOREVER is not for extend */
+  CHECK_STATUS(ctx_extend(p, INT64_MIN), PODKEEP_ERR_INVALID_ARGUMENT);
+  CHECK_OK(ctx_extend(p, INT64_MAX));
   probe_close(p, PODKEEP_OK);
 }
 
-/* --- Status and heartbeat --------------------------------------------------------------------------------------------------------- */
+/* --- Status and heartbeat ------------------------------------------------------------------------------------------- */
 
 static int32_t speaks(probe *p, podkeep_context *ctx) {
   (void)p;
@@ -346,9 +421,8 @@ TEST(S2_words_in_every_phase_and_after) {
 TEST(S2_status_must_be_utf8) {
   probe *p = probe_new("garbled");
   podkeep_pod *pod = probe_running(p);
-  CHECK_OK(podkeep_context_status(p->ctx, "good"));
-  CHECK_STATUS(podkeep_context_status(p->ctx, "bad \xc3\x28"), PODKEEP_ERR_INVALID_ARGUMENT);
-  CHECK_STATUS(podkeep_pod_join(pod, 1), PODKEEP_ERR_TIMEOUT);
-  CHECK_HAS(podkeep_last_error(), "good");
+  CHECK_OK(ctx_status(p, "good"));
+  CHECK_STATUS(ctx_status(p, "bad \xc3\x28"), PODKEEP_ERR_INVALID_ARGUMENT);
+  CHECK_TOLD_STATUS(pod, "good");
   probe_close(p, PODKEEP_OK);
 }

@@ -1,6 +1,8 @@
 /* Sections 1 and 4: podkeep_shutdown, each case in a process that has no use for the library afterwards. */
 #include "probe.h"
 
+#include <stdio.h>
+
 /* After shutdown nothing new begins. */
 static void nothing_new(void) {
   probe *p = probe_new("after shutdown");
@@ -96,7 +98,7 @@ TEST(S4_shutdown__negative_times_are_invalid) {
 }
 
 /* "afterwards no callback but a drop starts": a run that comes back after the limit gets no teardown. */
-TEST_THREAD(S4_shutdown__late_return_gets_no_teardown) {
+TEST(S4_shutdown__late_return_gets_no_teardown) {
   probe *p = probe_new("too late");
   p->s_may_die = true;
   p->no_hook = true;
@@ -105,7 +107,7 @@ TEST_THREAD(S4_shutdown__late_return_gets_no_teardown) {
   uint32_t left = 99;
   CHECK_STATUS(podkeep_shutdown(SHORT_MS, &left), PODKEEP_ERR_TIMEOUT);
   CHECK_INT(left, 1);
-  CHECK(podkeep_context_cancelled(p->ctx));
+  CHECK(ctx_cancelled(p));
   CHECK_STATUS(podkeep_shutdown(0, &left), PODKEEP_ERR_TIMEOUT); /* repeatable: what is left now */
   CHECK_INT(left, 1);
   event_set(&p->run.go);
@@ -118,7 +120,7 @@ TEST_THREAD(S4_shutdown__late_return_gets_no_teardown) {
   CHECK_STR(history_text(&p->called), "init run drop");
 }
 
-TEST_THREAD(S4_shutdown__late_init_gets_neither_run_nor_teardown) {
+TEST(S4_shutdown__late_init_gets_neither_run_nor_teardown) {
   probe *p = probe_new("too late");
   p->s_may_die = true;
   p->init.held = true;
@@ -134,7 +136,7 @@ TEST_THREAD(S4_shutdown__late_init_gets_neither_run_nor_teardown) {
 }
 
 /* Abandoned ones: a wait without end answers at once; they are among those left, and counted. */
-TEST_THREAD(S4_shutdown__abandoned_ones) {
+TEST_WITH(S4_shutdown__abandoned_ones, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("abandoned");
   p->s_may_die = true;
   p->no_hook = true;
@@ -180,15 +182,20 @@ static int32_t stays(podkeep_context *ctx, void *state) {
 
 static void start_many(void *arg) {
   turmoil *t = arg;
+  recipe *r = world_alloc(sizeof *r);
   podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
-  podkeep_runtime *runtime;
-  spec.name = "turmoil";
+  podkeep_pod_options options = PODKEEP_POD_OPTIONS_INIT;
+  char name[32];
+  snprintf(name, sizeof name, "turmoil %u", (unsigned)tick());
+  spec.name = name;
   spec.run_forever = stays;
-  CHECK_OK(podkeep_runtime_new(&spec, &runtime));
+  recipe_keep(r, &spec);
+  recipe_options(r, &options);
+  podkeep_runtime *runtime = recipe_runtime(r);
   barrier_wait(&t->all, 4);
   for (int i = 0; i < rounds(100); i++) {
     podkeep_pod *pod;
-    podkeep_status status = podkeep_pod_new(runtime, NULL, &pod);
+    podkeep_status status = podkeep_pod_new(runtime, &options, &pod);
     if (status != PODKEEP_OK) {
       CHECK_STATUS(status, PODKEEP_ERR_INVALID_STATE);
       break;
@@ -294,7 +301,7 @@ static void hold_the_log(int32_t level, const char *pod, const char *message, vo
   event_wait(&pair[1]);
 }
 
-TEST_THREAD(S4_shutdown__hanging_log_callback) {
+TEST(S4_shutdown__hanging_log_callback) {
   event *pair = world_alloc(2 * sizeof *pair);
   CHECK_OK(podkeep_set_log(hold_the_log, 4, pair, NULL));
   probe *p = probe_new("noisy");
@@ -309,7 +316,7 @@ TEST_THREAD(S4_shutdown__hanging_log_callback) {
 }
 
 /* The library's very first call may be this one. */
-TEST_WITH(S4_shutdown__cold, CASE_COLD) {
+TEST_WITH(S4_shutdown__cold, .cold = true) {
   uint32_t left = 99;
   CHECK_OK(podkeep_shutdown(PODKEEP_FOREVER, &left));
   CHECK_INT(left, 0);

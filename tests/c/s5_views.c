@@ -1,5 +1,5 @@
 /* Section 5: six ways to see a cancel, one truth; no wake is lost between the check and the sleep. (The sixth, a TERMINATE
- * message, belongs to pods in another process.) */
+ * message, is what the others stand on when S is a child.) */
 #include "probe.h"
 
 #include <poll.h>
@@ -111,15 +111,26 @@ TEST(S5_seen_by__epoll_edge_triggered) { seen(by_epoll); }
 TEST(S5_seen_by__time_left) { seen(by_time_left); }
 TEST(S5_seen_by__hook) { seen(by_hook); }
 
+/* In S's process: where the descriptor is. */
+static void is_readable(void *arg) {
+  int fd = podkeep_context_fd(((probe *)arg)->ctx);
+  CHECK(fd >= 0);
+  CHECK(readable(fd, LIMIT_MS));
+}
+
+static void is_not_readable(void *arg) {
+  int fd = podkeep_context_fd(((probe *)arg)->ctx);
+  CHECK(fd >= 0);
+  CHECK(!readable(fd, 0));
+}
+
 /* Asked for only after the cancel, the descriptor is readable at once (stop_token: "callback now"). */
 TEST(S5_descriptor_asked_for_after_the_cancel) {
   probe *p = probe_new("late look");
   p->run.held = true;
   podkeep_pod *pod = probe_running(p);
   CHECK_OK(podkeep_pod_cancel(pod));
-  int fd = podkeep_context_fd(p->ctx);
-  CHECK(fd >= 0);
-  CHECK(readable(fd, LIMIT_MS));
+  in_S(&p->recipe, is_readable, p);
   event_set(&p->run.go);
   CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
   probe_free(p);
@@ -130,18 +141,18 @@ TEST(S5_nothing_is_seen_after_a_natural_return) {
   probe *p = probe_new("uncancelled");
   p->run.held = p->teardown.held = true;
   podkeep_pod *pod = probe_running(p);
-  int fd = podkeep_context_fd(p->ctx);
+  in_S(&p->recipe, is_not_readable, p);
   event_set(&p->run.go);
   event_wait(&p->teardown.entered);
-  CHECK_STATE(pod, PODKEEP_STATE_STOPPING);
-  CHECK(!podkeep_context_cancelled(p->ctx));
-  CHECK_STATUS(podkeep_context_wait(p->ctx, SHORT_MS), PODKEEP_ERR_TIMEOUT);
-  CHECK(!readable(fd, 0));
+  CHECK_TOLD_STATE(pod, PODKEEP_STATE_STOPPING);
+  CHECK(!ctx_cancelled(p));
+  CHECK_STATUS(ctx_wait(p, SHORT_MS), PODKEEP_ERR_TIMEOUT);
+  in_S(&p->recipe, is_not_readable, p);
   /* a cancel that comes now is seen in this very teardown */
   CHECK_OK(podkeep_pod_cancel(pod));
-  CHECK(podkeep_context_cancelled(p->ctx));
-  CHECK_OK(podkeep_context_wait(p->ctx, PODKEEP_FOREVER));
-  CHECK(readable(fd, LIMIT_MS));
+  CHECK(ctx_cancelled(p));
+  CHECK_OK(ctx_wait(p, PODKEEP_FOREVER));
+  in_S(&p->recipe, is_readable, p);
   event_set(&p->teardown.go);
   CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
   probe_free(p);
@@ -152,7 +163,7 @@ TEST(S5_descriptors_go_with_their_pods) {
   for (int i = 0; i < rounds(100); i++) {
     probe *p = probe_new("descriptive");
     probe_running(p);
-    CHECK(podkeep_context_fd(p->ctx) >= 0);
+    CHECK(ctx_fd(p) >= 0);
     probe_close(p, PODKEEP_OK);
   }
 }
@@ -163,6 +174,7 @@ typedef struct askers {
   barrier all;
   int fd[10];
   uint32_t next;
+  worker w[10];
 } askers;
 
 static void ask(void *arg) {
@@ -172,18 +184,29 @@ static void ask(void *arg) {
   a->fd[mine] = podkeep_context_fd(a->ctx);
 }
 
+static void ten_ask(void *arg) {
+  askers *a = arg;
+  for (int k = 0; k < 10; k++) worker_start(&a->w[k], ask, a);
+}
+
+static void ten_have_asked(void *arg) {
+  askers *a = arg;
+  for (int k = 0; k < 10; k++) worker_join(&a->w[k]);
+}
+
 TEST(S5_ten_threads_ask_for_the_descriptor) {
   for (int i = 0; i < rounds(20); i++) {
     probe *p = probe_new("asked");
+    p->teardown.held = true;
     askers *a = world_alloc(sizeof *a);
     podkeep_pod *pod = probe_running(p);
     a->ctx = p->ctx;
-    worker w[10];
-    for (int k = 0; k < 10; k++) worker_start(&w[k], ask, a);
+    in_S(&p->recipe, ten_ask, a);
     if (i % 2) CHECK_OK(podkeep_pod_cancel(pod));
-    for (int k = 0; k < 10; k++) worker_join(&w[k]);
-    for (int k = 0; k < 10; k++) CHECK(a->fd[k] == a->fd[0] || i % 2); /* with a cancel, some may have come too late: -1 */
-    if (!(i % 2)) CHECK(a->fd[0] >= 0);
+    in_S(&p->recipe, ten_have_asked, a);
+    for (int k = 0; k < 10; k++) CHECK(a->fd[k] == a->fd[0]);
+    CHECK(a->fd[0] >= 0);
+    event_set(&p->teardown.go);
     probe_close(p, PODKEEP_OK);
   }
 }
@@ -191,7 +214,8 @@ TEST(S5_ten_threads_ask_for_the_descriptor) {
 /* Many threads of S sleep on one context: all wake. */
 typedef struct sleepers {
   podkeep_context *ctx;
-  uint32_t woke;
+  uint32_t count, woke;
+  worker w[12];
 } sleepers;
 
 static void sleep_on_it(void *arg) {
@@ -200,20 +224,35 @@ static void sleep_on_it(void *arg) {
   ADD(s->woke, 1u);
 }
 
+static void go_to_sleep(void *arg) {
+  sleepers *s = arg;
+  for (uint32_t i = 0; i < s->count; i++) {
+    worker_start(&s->w[i], sleep_on_it, s);
+    worker_asleep(&s->w[i]);
+  }
+}
+
+static void get_up(void *arg) {
+  sleepers *s = arg;
+  for (uint32_t i = 0; i < s->count; i++) worker_join(&s->w[i]);
+}
+
+static sleepers *sleeping(probe *p, uint32_t count) {
+  sleepers *s = world_alloc(sizeof *s);
+  s->ctx = p->ctx;
+  s->count = count;
+  in_S(&p->recipe, go_to_sleep, s);
+  return s;
+}
+
 TEST(S5_all_sleepers_wake) {
   probe *p = probe_new("dormitory");
   p->run.held = true;
   podkeep_pod *pod = probe_running(p);
-  sleepers *s = world_alloc(sizeof *s);
-  s->ctx = p->ctx;
-  worker w[12];
-  for (int i = 0; i < 12; i++) {
-    worker_start(&w[i], sleep_on_it, s);
-    worker_asleep(&w[i]);
-  }
+  sleepers *s = sleeping(p, 12);
   CHECK_INT(LOAD(s->woke), 0);
   CHECK_OK(podkeep_pod_cancel(pod));
-  for (int i = 0; i < 12; i++) worker_join(&w[i]);
+  in_S(&p->recipe, get_up, s);
   CHECK_INT(s->woke, 12);
   event_set(&p->run.go);
   CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
@@ -236,20 +275,18 @@ TEST(S5_ready_is_not_a_cancel) {
   p->run.does = says_ready_and_waits;
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->run.entered);
-  sleepers *s = world_alloc(sizeof *s);
-  s->ctx = p->ctx;
-  worker w;
-  worker_start(&w, sleep_on_it, s);
-  worker_asleep(&w);
+  sleepers *s = sleeping(p, 1);
   event_set(p->data);
   CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
-  CHECK(!event_wait_for(&w.done, SHORT_MS));
+  CHECK(!event_wait_for(&s->w[0].done, SHORT_MS));
+  p->teardown.held = true;
   CHECK_OK(podkeep_pod_cancel(pod));
-  worker_join(&w);
+  in_S(&p->recipe, get_up, s);
+  event_set(&p->teardown.go);
   probe_free(p);
 }
 
-/* --- No lost wake --------------------------------------------------------------------------------------------------------------- */
+/* --- No lost wake --------------------------------------------------------------------------------------------------- */
 
 /* S goes to sleep and the cancel comes, at every distance from each other; whoever misses it sleeps past the case's limit. */
 static int32_t races_wait(probe *p, podkeep_context *ctx) {

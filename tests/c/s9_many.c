@@ -78,7 +78,7 @@ TEST(S9_a_reader_that_never_comes) {
   probe_free(p);
 }
 
-/* --- All pods ----------------------------------------------------------------------------------------------------------------- */
+/* --- All pods ------------------------------------------------------------------------------------------------------- */
 
 /* A monitor of all that has told what it found. */
 static podkeep_monitor *watch_all(void) {

@@ -16,7 +16,7 @@ static void nothing_more(podkeep_monitor *m) {
   CHECK_STATUS(podkeep_monitor_next(m, &e, 0), PODKEEP_ERR_TIMEOUT);
 }
 
-/* --- The present state first ----------------------------------------------------------------------------------------------- */
+/* --- The present state first ---------------------------------------------------------------------------------------- */
 
 /* A monitor made now finds `state`, and nothing else. */
 static void finds(podkeep_pod *pod, podkeep_state state) {
@@ -78,7 +78,7 @@ TEST(S9_of_a_final_pod__failed) {
   probe_free(p);
 }
 
-/* --- What an event carries --------------------------------------------------------------------------------------------------- */
+/* --- What an event carries ------------------------------------------------------------------------------------------ */
 
 TEST(S9_events_tell_all) {
   probe *p = probe_new("telling");
@@ -237,7 +237,7 @@ TEST(S9_several_monitors_hear_the_same) {
   probe_free(p);
 }
 
-/* --- Waiting ---------------------------------------------------------------------------------------------------------------- */
+/* --- Waiting -------------------------------------------------------------------------------------------------------- */
 
 typedef struct reader {
   podkeep_monitor *m;
@@ -308,20 +308,20 @@ static int32_t watches_another(probe *p, podkeep_context *ctx) {
   podkeep_event e = PODKEEP_EVENT_INIT;
   while (e.to != PODKEEP_STATE_STOPPED) e = NEXT_EVENT(m);
   CHECK_OK(podkeep_monitor_free(m));
+  probe_free(other);
   return 0;
 }
 
-TEST_THREAD(S9_read_from_S) {
+TEST(S9_read_from_S) {
   probe *p = probe_new("watching"), *other = probe_new("watched");
   p->data = other;
   p->run.does = watches_another;
   podkeep_pod *pod = probe_start(p);
   CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
-  probe_free(other);
   probe_free(p);
 }
 
-/* --- The descriptor ------------------------------------------------------------------------------------------------------------ */
+/* --- The descriptor ------------------------------------------------------------------------------------------------- */
 
 TEST(S9_fd_is_readable_while_events_wait) {
   probe *p = probe_new("pollable");

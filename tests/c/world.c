@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -16,29 +17,60 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Where the shared memory is, in the case and in its children: above the program and whatever it grows, below all that
+ * AddressSanitizer and valgrind keep for themselves. */
+#define WORLD_AT ((void *)0x70000000)
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000 /* Linux 4.17; before, a hint: the address is looked at */
+#endif
 #define WORLD_SIZE ((size_t)8 << 20)
+#define WORLD_PLACE "PODKEEP_TEST_WORLD" /* in the environment: the file behind it, for the children */
+
+enum { UNFAILED, FAILING, HAS_FAILED };
 
 typedef struct world_header {
   size_t used;
   uint32_t ticks;
+  uint32_t random_state;
+  test_host host;
+  uint32_t failed;    /* an assertion in a child: its sentence is complete at HAS_FAILED */
+  char failure[7000];
 } world_header;
 
 static world_header *world;
-static uint32_t random_state = 1;
+static bool is_child;
 
 /* --- Assertions --------------------------------------------------------------------------------------------------- */
+
+/* In a child: leaves word in the world. The case looks for it wherever it waits and when it fails itself. */
+static void leave_word(const char *sentence) {
+  uint32_t none = UNFAILED;
+  if (!__atomic_compare_exchange_n(&world->failed, &none, FAILING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) return;
+  snprintf(world->failure, sizeof world->failure, "%s", sentence);
+  STORE(world->failed, HAS_FAILED);
+}
 
 void check_failed(const char *file, int line, const char *format, ...) {
   char last[2048]; /* taken first: what follows must not change it */
   snprintf(last, sizeof last, "%s", podkeep_last_error());
-  char text[4096];
+  char text[4096], sentence[7000];
   va_list args;
   va_start(args, format);
   vsnprintf(text, sizeof text, format, args);
   va_end(args);
-  fprintf(stderr, "%s:%d: %s\n  last error of this thread: \"%s\"\n", file, line, text, last);
-  fflush(NULL);
+  snprintf(sentence, sizeof sentence, "%s:%d: %s\n  last error of this thread: \"%s\"\n", file, line, text, last);
+  if (is_child) {
+    leave_word(sentence);
+  } else {
+    if (world != NULL && LOAD(world->failed) == HAS_FAILED) fprintf(stderr, "in the child: %s", world->failure);
+    fputs(sentence, stderr);
+    fflush(NULL);
+  }
   _exit(1);
+}
+
+void world_heed(void) {
+  if (!is_child && LOAD(world->failed) == HAS_FAILED) check_failed(__FILE__, __LINE__, "an assertion in a child has failed");
 }
 
 void check_int(const char *file, int line, const char *what, long long got, long long want) {
@@ -80,10 +112,10 @@ double slow_factor(void) {
   return factor;
 }
 
-int64_t slow_ms(int64_t ms) { return (int64_t)((double)ms * slow_factor()); }
+int64_t slow_ms(int64_t ms) { return (int64_t)((double)ms * slow_factor()) * (world_host() == IN_PROCESS ? 2 : 1); }
 
 int rounds(int n) {
-  int fewer = (int)(n / slow_factor());
+  int fewer = (int)(n / slow_factor()) / (world_host() == IN_PROCESS ? 8 : 1);
   return fewer < 3 ? 3 : fewer;
 }
 
@@ -103,11 +135,11 @@ void pass_us(long us) {
 void pass_ms(int64_t ms) { pass_us((long)ms * 1000); }
 
 uint32_t random_below(uint32_t n) {
-  uint32_t x = LOAD(random_state); /* xorshift32; two threads at a time may draw the same number */
+  uint32_t x = LOAD(world->random_state); /* xorshift32; two threads at a time may draw the same number */
   x ^= x << 13;
   x ^= x >> 17;
   x ^= x << 5;
-  STORE(random_state, x);
+  STORE(world->random_state, x);
   return n ? x % n : 0;
 }
 
@@ -146,7 +178,8 @@ bool event_wait_for(event *e, int64_t ms) {
   while (!event_is_set(e)) {
     int64_t left = until - now_ms();
     if (left <= 0) return false;
-    futex_wait(&e->set, 0, left);
+    futex_wait(&e->set, 0, left < 100 ? left : 100); /* to look now and then whether a child has failed */
+    world_heed();
   }
   return true;
 }
@@ -166,7 +199,8 @@ void barrier_wait(barrier *b, uint32_t parties) {
   int64_t until = now_ms() + LIMIT_MS;
   while (LOAD(b->round) == round) {
     if (now_ms() > until) until_failed(__FILE__, __LINE__, "all parties of a barrier");
-    futex_wait(&b->round, round, 1000);
+    futex_wait(&b->round, round, 100);
+    world_heed();
   }
 }
 
@@ -223,7 +257,7 @@ static ssize_t read_small(const char *path, char *into, size_t size) {
 
 bool thread_sleeps(int64_t tid) {
   char path[64], text[512];
-  snprintf(path, sizeof path, "/proc/self/task/%lld/stat", (long long)tid);
+  snprintf(path, sizeof path, "/proc/%lld/stat", (long long)tid); /* a thread of whatever process */
   if (read_small(path, text, sizeof text) <= 0) return false;
   const char *after = strrchr(text, ')'); /* the name may hold spaces and parentheses */
   return after != NULL && after[1] == ' ' && after[2] == 'S';
@@ -253,7 +287,7 @@ static int count_threads(const char *prefix, bool whole, int *rest, char *names,
 
 int threads_named(const char *name) { return count_threads(name, true, NULL, NULL, 0); }
 
-/* --- The world -------------------------------------------------------------------------------------------------------- */
+/* --- The world ------------------------------------------------------------------------------------------------------ */
 
 typedef struct look {
   int own_threads;     /* all but the library's: the case's and every S */
@@ -291,17 +325,46 @@ static look look_around(char *threads, size_t threads_size, char *descriptors, s
   return l;
 }
 
-void world_open(const char *case_name) {
-  for (const char *c = case_name; *c != '\0'; c++) random_state = random_state * 31u + (unsigned char)*c;
-  if (random_state == 0) random_state = 1;
-  void *at = mmap(NULL, WORLD_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (at == MAP_FAILED) {
-    perror("mmap");
+static void map_world(int fd) {
+  void *at = mmap(WORLD_AT, WORLD_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+  if (at != WORLD_AT) {
+    perror("mmap of the case's shared memory");
     _exit(1);
   }
   world = at;
-  world->used = (sizeof *world + 15) & ~(size_t)15;
 }
+
+void world_open(const char *case_name, test_host host) {
+  char place[64];
+  int fd = memfd_create("world", MFD_CLOEXEC);
+  if (fd < 0 || ftruncate(fd, (off_t)WORLD_SIZE) != 0) {
+    perror("memfd");
+    _exit(1);
+  }
+  map_world(fd);
+  world->used = (sizeof *world + 15) & ~(size_t)15;
+  world->host = host;
+  for (const char *c = case_name; *c != '\0'; c++) world->random_state = world->random_state * 31u + (unsigned char)*c;
+  if (world->random_state == 0) world->random_state = 1;
+  snprintf(place, sizeof place, "/proc/%d/fd/%d", (int)getpid(), fd);
+  setenv(WORLD_PLACE, place, 1);
+}
+
+void world_enter(void) {
+  const char *place = getenv(WORLD_PLACE);
+  int fd = place ? open(place, O_RDWR | O_CLOEXEC) : -1;
+  if (fd < 0) {
+    perror(place ? place : WORLD_PLACE);
+    _exit(1);
+  }
+  map_world(fd);
+  close(fd);
+  is_child = true;
+}
+
+bool world_is_child(void) { return is_child; }
+
+test_host world_host(void) { return world != NULL ? world->host : IN_THREAD; }
 
 void world_baseline(void) {
   /* A thread of the library bears the name of its maker until it has named itself, and an S may still be on its way out. */
@@ -319,6 +382,7 @@ static bool world_is_clean(bool cold) {
 }
 
 void world_close(bool cold) {
+  world_heed();
   int64_t until = now_ms() + LIMIT_MS;
   while (!world_is_clean(cold)) { /* a thread's end has no event we could wait for: the kernel's may outlive the final state */
     if (now_ms() > until) {

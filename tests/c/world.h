@@ -1,46 +1,22 @@
 /* world.h: what every conformance case stands on: assertions, things to wait for, and a look at the process's world.
  *
- * A case is a function `TEST(name)`; the runner gives each a process of its own. Names begin with what they check:
- * L1..L15 for the promises of the contract, S1, S2, S5, S9 ... for its sections.
- *
- * Everything a callback of a pod touches lives in memory from world_alloc(): it is shared between processes, and so are
- * `event` and `barrier`, so that a case does not notice when its pod runs elsewhere than in a thread.
+ * Everything a callback of a pod touches lives in memory from world_alloc(): it is shared with the children of the case at
+ * one address, and so are `event` and `barrier`, so that a case does not notice when its pod runs elsewhere than in a thread.
+ * The program is linked at a fixed address, too: a pointer to one of its own functions or constants is good in the child, a
+ * pointer into a library is not.
  *
  * No case sleeps to wait: it waits for an event, within LIMIT_MS, which is a safety net and not a measurement.
  */
 #ifndef PODKEEP_TESTS_WORLD_H
 #define PODKEEP_TESTS_WORLD_H
 
+#include "cases.h"
+
 #include <podkeep.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/* --- Cases ---------------------------------------------------------------------------------------------------- */
-
-typedef struct test_case {
-  const char *name;
-  void (*body)(void);
-  int flags;
-  struct test_case *next;
-} test_case;
-
-enum {
-  CASE_ANY = 0,    /* holds for a pod in any host */
-  CASE_THREAD = 1, /* says something that only a thread pod can show: S shares this process */
-  CASE_COLD = 2    /* no warm-up: the case sees the library's first steps; its last look allows the library's threads */
-};
-
-void test_register(test_case *c);
-
-#define TEST_WITH(name_, flags_)                                                                   \
-  static void name_(void);                                                                         \
-  static test_case case_##name_ = {#name_, name_, flags_, NULL};                                   \
-  __attribute__((constructor)) static void register_##name_(void) { test_register(&case_##name_); } \
-  static void name_(void)
-#define TEST(name_) TEST_WITH(name_, CASE_ANY)
-#define TEST_THREAD(name_) TEST_WITH(name_, CASE_THREAD)
 
 /* --- Assertions: the first that fails ends the case, with file, line and the library's last error --------------- */
 
@@ -51,6 +27,7 @@ void check_str(const char *file, int line, const char *what, const char *got, co
 void check_has(const char *file, int line, const char *what, const char *text, const char *part);
 void check_state(const char *file, int line, podkeep_pod *pod, podkeep_state want);
 void until_failed(const char *file, int line, const char *what);
+void world_heed(void); /* fails the case when an assertion in one of its children has failed */
 
 #define CHECK(cond) ((cond) ? (void)0 : check_failed(__FILE__, __LINE__, "not so: %s", #cond))
 #define CHECK_INT(expr, want) check_int(__FILE__, __LINE__, #expr, (long long)(expr), (long long)(want))
@@ -66,6 +43,7 @@ void until_failed(const char *file, int line, const char *what);
     int64_t until_ = now_ms() + LIMIT_MS;                               \
     while (!(cond)) {                                                   \
       if (now_ms() > until_) until_failed(__FILE__, __LINE__, #cond);   \
+      world_heed();                                                     \
       pass_ms(1);                                                       \
     }                                                                   \
   } while (0)
@@ -73,8 +51,8 @@ void until_failed(const char *file, int line, const char *what);
 /* --- Time ------------------------------------------------------------------------------------------------------ */
 
 double slow_factor(void);          /* PODKEEP_TEST_SLOW, 1 or more: a machine or a tool that is that much slower */
-int64_t slow_ms(int64_t ms);       /* a limit or a grace of a case, stretched by it */
-int rounds(int n);                 /* rounds of a racing loop, shrunk by it; never below 3 */
+int64_t slow_ms(int64_t ms);       /* a limit or a grace of a case, stretched by it, and twofold where S is a process */
+int rounds(int n);                 /* rounds of a racing loop, shrunk by it, eightfold where S is a process; never below 3 */
 #define LIMIT_MS slow_ms(10000)
 #define SHORT_MS slow_ms(60)       /* long enough to tell "at once" from "not yet" */
 
@@ -135,7 +113,10 @@ int threads_named(const char *name);        /* how many threads of this process 
 
 /* --- The world ---------------------------------------------------------------------------------------------------- */
 
-void world_open(const char *case_name);     /* first of all, by the runner */
+void world_open(const char *case_name, test_host host); /* first of all, by the runner */
+void world_enter(void);                     /* the same in a child: the world of the case it belongs to */
+bool world_is_child(void);
+test_host world_host(void);                 /* where the pods of this run are */
 void world_baseline(void);                  /* threads and descriptors as they are now are the measure */
 void world_close(bool cold);                /* threads, descriptors and children are back at the measure, or the case fails */
 
