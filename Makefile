@@ -7,9 +7,10 @@ CXX    ?= c++
 export STAGE
 
 # Debian's packages: a C and C++ compiler and tools, what the examples host (libuv, Asio), what the benches compare with
-# (GLib), what the tests check with (valgrind, clang, cmake, curl) and Python. Rust is not among them: see Cargo.toml.
+# (GLib), what the tests check with (valgrind, clang, cmake, curl), keep as pods (redis, nginx) and compare with (tini,
+# dumb-init), and Python. Rust is not among them: see Cargo.toml.
 PACKAGES := build-essential pkg-config curl libuv1-dev libasio-dev libglib2.0-dev clang-14 cmake valgrind \
-            python3 python3-venv util-linux binutils
+            redis-server nginx tini dumb-init python3 python3-venv util-linux binutils
 
 .PHONY: all
 all: stage
@@ -21,7 +22,7 @@ deps:
 	if [ -z "$$missing" ]; then echo "deps: nothing to install ($(PACKAGES))"; \
 	elif ! command -v apt-get >/dev/null; then echo "deps: please install$$missing" >&2; exit 1; \
 	else echo "deps: installing$$missing"; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
 # The library, installed below build/: all programs of the tests and examples are built against this tree.
 .PHONY: stage
@@ -49,10 +50,10 @@ test-rust: stage
 	cargo test --locked
 
 # The parts, each beside what it is about.
--include bindings/cpp/cpp.mk tests/c/c.mk tests/faults/faults.mk bindings/python/python.mk examples/examples.mk benches/benches.mk tests/readme/readme.mk
+-include bindings/cpp/cpp.mk tests/c/c.mk tests/process/process.mk tests/program/program.mk tests/group/group.mk tests/faults/faults.mk bindings/python/python.mk examples/examples.mk benches/benches.mk tests/readme/readme.mk
 
 # All that CI runs, the quick parts first.
-SUITES := lint test-rust test-c test-faults test-cpp lint-python test-python test-examples test-readme test-soak test-asan test-valgrind test-benches
+SUITES := lint test-rust test-c test-process test-program test-faults test-cpp lint-python test-python test-examples test-readme test-soak test-asan test-valgrind test-benches
 .PHONY: test
 test: deps
 	@for suite in $(SUITES); do \

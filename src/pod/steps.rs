@@ -7,6 +7,7 @@ use crate::cancel;
 use crate::failure::{Kind, Record};
 use crate::host;
 use crate::lifecycle::{Event, Phase, State};
+use crate::linux::NEVER;
 use crate::runtime::CANCELLED;
 use crate::table::{self, PodRef, Step};
 use crate::world::{World, lock};
@@ -51,7 +52,10 @@ impl PodRef {
         }
         cancel::alert(self, step, false);
         if host::main::is_main(self) {
-            host::main::tend(self);
+            let again = host::main::tend(self);
+            if again != NEVER {
+                self.call_keeper(again);
+            }
         }
         if step.before.state() != step.after.state() {
             if step.entered(State::Running) && self.cell().watchdog != 0 {

@@ -99,7 +99,7 @@ impl Child {
     /// Where S is, as far as its own word goes.
     pub(crate) fn phase(&self) -> Phase {
         if self.brief == Brief::Command && !self.claimed() {
-            return if self.pod.life().was_running() { Phase::Run } else { Phase::Ready };
+            return if self.pod.life().state() == State::Starting { Phase::Ready } else { Phase::Run };
         }
         Seat::from_number(self.view.seat.load(Acquire)).phase()
     }

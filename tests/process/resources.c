@@ -1,0 +1,162 @@
+/* resources.c: nothing to be had: a clear status, the pod NEW, nothing left behind (contract, section 6). */
+#include "actor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void limit_to(int what, rlim_t most) {
+  struct rlimit limit;
+  CHECK(getrlimit(what, &limit) == 0);
+  limit.rlim_cur = most < limit.rlim_max ? most : limit.rlim_max;
+  CHECK(setrlimit(what, &limit) == 0);
+}
+/* With room for 0, 1, 2 ... more descriptors: refused without a trace until there is enough. */
+static void without_descriptors(podkeep_pod *(*make)(void), bool cold) {
+  struct rlimit before;
+  CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  int refusals = 0, room = 0;
+  podkeep_pod *pod = make();
+  int used = open_descriptors(), top = fcntl(0, F_DUPFD_CLOEXEC, 0); /* the lowest that is free */
+  close(top);
+  for (bool started = false; !started; room++) {
+    CHECK(room < 64);
+    limit_to(RLIMIT_NOFILE, (rlim_t)(top + room));
+    podkeep_status status = podkeep_pod_start(pod);
+    char sentence[2000];
+    snprintf(sentence, sizeof sentence, "%s", podkeep_last_error());
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    started = status == PODKEEP_OK;
+    if (started) break;
+    CHECK_STATUS(status, PODKEEP_ERR_RESOURCES);
+    CHECK(strlen(sentence) > 10);
+    CHECK_STATE(pod, NEW);
+    CHECK_NO_FAILURE(pod);
+    if (!cold) CHECK_INT(open_descriptors(), used); /* a cold library may keep what it has made for all pods */
+    refusals++;
+  }
+  note("%d refusals, then it starts with room for %d descriptors", refusals, room);
+  CHECK(refusals > 0);
+  CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
+  pod_close(pod, PODKEEP_OK);
+}
+static podkeep_pod *make_actor(void) { return actor_make(actor_new("poor")); }
+static podkeep_pod *make_command(void) {
+  const char *const argv[] = {"/bin/sh", "-c", "sleep 1000", NULL};
+  return command_make("poor", argv, NULL);
+}
+TEST(S6_no_descriptors__callbacks) { without_descriptors(make_actor, false); }
+TEST(S6_no_descriptors__command) { without_descriptors(make_command, false); }
+TEST_WITH(S6_no_descriptors__first_pod, COLD, 60) { without_descriptors(make_actor, true); }
+TEST_WITH(S6_no_descriptors__first_command, COLD, 60) { without_descriptors(make_command, true); }
+
+/* --- No processes ---------------------------------------------------------------------------------------------------------------- */
+
+HOST(crowded) { /* as a user who may have no more of them than he has */
+  actor *first = actor_new("first");
+  actor_running(first); /* the library's threads and its guardian are there */
+  int used = open_descriptors();
+  limit_to(RLIMIT_NPROC, 1);
+  podkeep_pod *pods[2] = {make_actor(), make_command()};
+  for (int i = 0; i < 2; i++) {
+    CHECK_STATUS(podkeep_pod_start(pods[i]), PODKEEP_ERR_RESOURCES);
+    CHECK(strlen(podkeep_last_error()) > 10);
+    CHECK_STATE(pods[i], NEW);
+    CHECK_INT(open_descriptors(), used);
+  }
+  CHECK_STATE(first->pod, RUNNING);
+  CHECK(kill(first->pid, SIGKILL) == 0); /* what is there is still kept */
+  CHECK_STATUS(podkeep_pod_join(first->pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  actor_free(first);
+  limit_to(RLIMIT_NPROC, RLIM_INFINITY);
+  for (int i = 0; i < 2; i++) {
+    CHECK_OK(podkeep_pod_start(pods[i]));
+    CHECK_OK(podkeep_pod_wait_ready(pods[i], LIMIT_MS));
+    pod_close(pods[i], PODKEEP_OK);
+  }
+  event_set(&B->events[0]);
+}
+TEST_WITH(S6_no_processes, COLD, 60) {
+  if (geteuid() != 0) skip("only root can become a user without processes");
+  uid_t user = 60000 + (uid_t)(getpid() % 5000); /* nobody's */
+  pid_t pid = fork();
+  if (pid == 0) {
+    if (setgroups(0, NULL) != 0 || setresgid(user, user, user) != 0 || setresuid(user, user, user) != 0) _exit(99);
+    execl(self_path(), self_path(), "--host", "crowded", (char *)NULL);
+    _exit(98);
+  }
+  int code = wait_code(pid, LIMIT_MS);
+  if (code == 98) skip("another user cannot execute this program where it is");
+  CHECK_INT(code, 0);
+  CHECK(event_is_set(&B->events[0]));
+}
+
+/* --- No podkeep program --------------------------------------------------------------------------------------------------------- */
+
+static void not_found(podkeep_pod *pod, const char *part) {
+  for (int i = 0; i < 2; i++) {
+    CHECK_STATUS(podkeep_pod_start(pod), PODKEEP_ERR_NOT_FOUND);
+    CHECK_HAS(podkeep_last_error(), part);
+    CHECK_HAS(podkeep_last_error(), "podkeep_set_program");
+    CHECK_STATE(pod, NEW);
+  }
+}
+TEST_WITH(S6_no_podkeep_program, COLD, 60) {
+  setenv("PODKEEP_PROGRAM", "/no/such/podkeep", 1);
+  podkeep_pod *pod = make_actor(), *command = make_command();
+  not_found(pod, "/no/such/podkeep");
+  not_found(command, "/no/such/podkeep");
+  CHECK_STATUS(podkeep_set_program("/nor/here"), PODKEEP_ERR_NOT_FOUND);
+  CHECK_HAS(podkeep_last_error(), "/nor/here");
+  unsetenv("PODKEEP_PROGRAM"); /* looked for anew at each start: beside the library */
+  CHECK_OK(podkeep_pod_start(pod));
+  CHECK_OK(podkeep_pod_start(command));
+  CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
+  pod_close(pod, PODKEEP_OK);
+  pod_close(command, PODKEEP_OK);
+}
+TEST_WITH(S6_podkeep_program_by_option_and_environment, COLD, 60) {
+  /* A program that says by which way it was found, then is the real one. */
+  char script[6000], real[4096] = "";
+  const char *const ways[] = {"by-environment", "by-option"};
+  FILE *maps = fopen("/proc/self/maps", "re"); /* the library is at lib/, the program at bin/ beside it */
+  for (char line[4096]; fgets(line, sizeof line, maps);) {
+    char *path = strchr(line, '/');
+    if (path && strstr(path, "/libpodkeep.so")) snprintf(real, sizeof real, "%s", path);
+  }
+  fclose(maps);
+  CHECK(real[0] != '\0');
+  strcpy(strstr(real, "/lib/libpodkeep"), "/bin/podkeep");
+  for (int i = 0; i < 2; i++) {
+    snprintf(script, sizeof script, "#!/bin/sh\necho \"$@\" >>%s/told-%s\nexec %s \"$@\"\n", world_directory(), ways[i], real);
+    write_file(world_path(ways[i]), script);
+    CHECK(chmod(world_path(ways[i]), 0755) == 0);
+  }
+  setenv("PODKEEP_PROGRAM", world_path("by-environment"), 1);
+  actor *a = actor_new("found");
+  actor_running(a);
+  UNTIL(access(world_path("told-by-environment"), F_OK) == 0);
+  actor_close(a, PODKEEP_OK);
+  CHECK_OK(podkeep_set_program(world_path("by-option")));
+  char library[4096];
+  snprintf(library, sizeof library, "%s", self_path());
+  strcpy(strrchr(library, '/'), "/worker.so");
+  podkeep_runtime *runtime;
+  podkeep_pod *pod;
+  podkeep_pod_options o = process_options();
+  CHECK_OK(podkeep_runtime_from_library(library, "failing", &runtime));
+  CHECK_OK(podkeep_pod_new(runtime, &o, &pod));
+  CHECK_OK(podkeep_runtime_free(runtime));
+  CHECK_OK(podkeep_pod_start(pod));
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  CHECK_FAILURE(pod, RUN, RETURNED, 17, NULL);
+  CHECK_OK(podkeep_pod_free(pod));
+  CHECK(access(world_path("told-by-option"), F_OK) == 0); /* the option goes before the environment */
+}
