@@ -379,14 +379,17 @@ fn inherited(generation: u32) -> bool {
 pub(crate) fn context_cancelled(handle: u64) -> bool {
     let (Some((index, generation)), Some(region)) = (slot_parts(Kind::Context, handle), region()) else { return true };
     let word = region.slot(index).life.load(Acquire);
+    let other = (word >> 32) as u32 != generation || word as u32 & (CANCELLED_BITS | LINKED_BIT) != 0;
+    other && look_closer(handle, region.slot(index), word, generation)
+}
+
+/// Off the way that a thread's poll takes until it is cancelled: over or cancelled, or a child's, whose host may have asked.
+fn look_closer(handle: u64, slot: &Slot, word: u64, generation: u32) -> bool {
     let cancelled = (word >> 32) as u32 != generation || word as u32 & CANCELLED_BITS != 0;
     if cancelled && word as u32 & KICK_BIT != 0 {
-        note_seen(region.slot(index), word, generation);
+        note_seen(slot, word, generation);
     }
-    if !cancelled && word as u32 & LINKED_BIT != 0 {
-        return asked_afar().stop && take_over(handle);
-    }
-    cancelled
+    cancelled || asked_afar().stop && take_over(handle)
 }
 
 /// In the child of a process pod: the word of its slot in the host's table.
