@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Status};
 use crate::explain::explain;
 use crate::failure::{Failure, Kind};
 use crate::host;
-use crate::lifecycle::{Event, Phase, State};
+use crate::lifecycle::{Event, Life, Phase, State};
 use crate::limit::Limit;
 use crate::linux::{self, NEVER, Nanos};
 use crate::role;
@@ -304,7 +304,9 @@ impl Group {
         }
         let mut inner = lock(&self.inner);
         loop {
-            let state = inner.course.state(&inner.seen());
+            // What a sleeper has seen must be what is shown, or a change back to what was shown before wakes nobody.
+            self.show(&mut inner);
+            let state = inner.shown;
             let failed = inner.course.failed.is_some();
             let status = answer(state, failed).or_else(|| limit.passed().then_some(Status::Timeout));
             let Some(status) = status else {
@@ -349,8 +351,15 @@ impl Group {
 impl Inner {
     fn seen(&self) -> Vec<Seen> {
         let look = |pod: &PodRef| {
-            let life = pod.life();
-            Seen { state: life.state(), failed: life.failed(), due: pod.cell().due_at.load(Relaxed) }
+            let word = pod.word();
+            let life = Life(word as u32);
+            Seen {
+                state: life.state(),
+                failed: life.failed(),
+                ready: life.was_running(),
+                life: (word >> 32) as u32,
+                due: pod.cell().due_at.load(Relaxed),
+            }
         };
         self.pods.iter().map(look).collect()
     }
@@ -382,7 +391,19 @@ fn act(action: Action, pods: &[PodRef]) -> std::result::Result<(), (usize, Error
             pods[m].grace.store(grace, Relaxed);
             pods[m].advance(Event::Stop);
             pods[m].settle_if_never_launched();
+            hold_to(&pods[m], crate::limit::after(grace));
             Ok(())
         }
+    }
+}
+
+/// One that was STOPPING before has a limit of its own: from here on the group's budget holds for it, too.
+fn hold_to(pod: &PodRef, at: Nanos) {
+    let earlier = |was: Nanos| (was > at).then_some(at);
+    if pod.stop_limit.fetch_update(Relaxed, Relaxed, earlier).is_ok() {
+        if pod.life().is_afar() {
+            pod.show(true, pod.life().barred());
+        }
+        pod.call_keeper(at);
     }
 }

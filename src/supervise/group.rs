@@ -36,6 +36,10 @@ pub(crate) struct Seen {
     pub(crate) state: State,
     /// It has failed in this life.
     pub(crate) failed: bool,
+    /// It has been RUNNING in this life, seen or not.
+    pub(crate) ready: bool,
+    /// Which life: two looks may miss all that was between one RESTARTING and the next.
+    pub(crate) life: u32,
     /// When its next life is due by its own policy, while RESTARTING.
     pub(crate) due: Nanos,
 }
@@ -72,9 +76,22 @@ struct Memory {
     pulled: bool,
     /// Between two lives: waits for its turn.
     waits: bool,
+    /// The life after which it waits.
+    life: u32,
+    /// The one after it was asked for.
+    revived: bool,
     /// The action that fits its present state was given.
     told: bool,
     ended: bool,
+}
+
+/// Where a member stands among the others: found once, when it is added.
+#[derive(Clone, Default, Debug)]
+struct Order {
+    /// Of each one before it: whether it must be ready first, for this member or for one that this member needs.
+    needs: Vec<bool>,
+    /// The graces of the longest row of stops that begins with this member's.
+    chain: Nanos,
 }
 
 /// A group's course.
@@ -86,6 +103,7 @@ pub(crate) struct Course {
     /// For the whole stop; 0: the longest chain of the members'.
     pub(crate) grace: Nanos,
     memory: Vec<Memory>,
+    orders: Vec<Order>,
     mode: Mode,
     /// The member that failed first for good.
     pub(crate) failed: Option<usize>,
@@ -109,6 +127,16 @@ impl Course {
     }
 
     pub(crate) fn add(&mut self, member: Member) {
+        let mut order = Order { needs: vec![false; self.members.len()], chain: 0 };
+        for &m in &member.after {
+            order.needs[m] = true;
+            for (at, &needed) in self.orders[m].needs.iter().enumerate() {
+                order.needs[at] |= needed;
+            }
+            order.chain = order.chain.max(self.orders[m].chain);
+        }
+        order.chain = order.chain.saturating_add(member.grace);
+        self.orders.push(order);
         self.members.push(member);
         self.memory.push(Memory::default());
     }
@@ -121,7 +149,7 @@ impl Course {
     pub(crate) fn stop(&mut self, now: Nanos) {
         if !matches!(self.mode, Mode::Down { .. }) {
             let budget = match self.grace {
-                0 => (0..self.members.len()).map(|m| self.chain(m)).max().unwrap_or(0),
+                0 => self.orders.iter().map(|order| order.chain).max().unwrap_or(0),
                 grace => grace,
             };
             self.mode = Mode::Down { until: now.saturating_add(budget) };
@@ -135,16 +163,9 @@ impl Course {
         self.stop(now);
     }
 
-    /// The graces of the longest row of stops that begins with `member`'s.
-    fn chain(&self, member: usize) -> Nanos {
-        // A member comes after members that were added before: this ends.
-        let then = self.members[member].after.iter().map(|&m| self.chain(m)).max().unwrap_or(0);
-        self.members[member].grace.saturating_add(then)
-    }
-
     /// A member's part of what is left of the budget.
     fn share(&self, member: usize, left: Nanos) -> Nanos {
-        let (grace, chain) = (self.members[member].grace, self.chain(member));
+        let (grace, chain) = (self.members[member].grace, self.orders[member].chain);
         match (left, chain) {
             (NEVER, _) | (_, 0) => grace,
             (_, NEVER) => grace.min(left),
@@ -152,9 +173,9 @@ impl Course {
         }
     }
 
-    /// Those that must be ready before `member`, and those they need.
+    /// `other` must be ready before `member`, or before one that `member` needs.
     fn needs(&self, member: usize, other: usize) -> bool {
-        self.members[member].after.iter().any(|&m| m == other || self.needs(m, other))
+        self.orders[member].needs.get(other).is_some_and(|&needed| needed)
     }
 
     /// Those that a restart of `member` takes along.
@@ -187,14 +208,13 @@ impl Course {
     /// What the members' states mean for the group.
     fn note(&mut self, seen: &[Seen], now: Nanos) {
         for m in 0..seen.len() {
+            self.memory[m].ready |= seen[m].ready;
             let before = self.memory[m];
             match seen[m].state {
-                State::New | State::Starting | State::Stopping => {}
-                State::Running => {
-                    self.memory[m].ready = true;
-                }
-                State::Restarting if !before.waits => {
-                    self.memory[m] = Memory { waits: true, pulled: false, told: false, ..before };
+                State::New | State::Starting | State::Running | State::Stopping => {}
+                State::Restarting if !before.waits || before.life != seen[m].life => {
+                    let life = seen[m].life;
+                    self.memory[m] = Memory { waits: true, pulled: false, told: false, life, revived: false, ..before };
                     if !before.pulled {
                         self.pull_along(m, seen);
                     }
@@ -220,12 +240,24 @@ impl Course {
     /// `member` restarts of its own: those that go with it are to go down.
     fn pull_along(&mut self, member: usize, seen: &[Seen]) {
         for (other, shown) in seen.iter().enumerate() {
-            let lives = matches!(shown.state, State::Starting | State::Running);
+            let lives = matches!(shown.state, State::Starting | State::Running) || self.comes(seen, other);
             if lives && self.takes_along(member, other) && !self.memory[other].pulled {
                 self.memory[other].pulled = true;
                 self.memory[other].told = false;
             }
         }
+    }
+
+    /// All that it needs is up, also what it needs through members that have ended, and none of it is about to go down with
+    /// a sibling.
+    fn may_begin(&self, seen: &[Seen], member: usize) -> bool {
+        (0..member).all(|d| !self.needs(member, d) || self.is_up(seen, d) && !self.memory[d].pulled)
+    }
+
+    /// Its next life was asked for, and has not begun yet.
+    fn comes(&self, seen: &[Seen], member: usize) -> bool {
+        let memory = self.memory[member];
+        seen[member].state == State::Restarting && memory.revived && memory.life == seen[member].life
     }
 
     /// Is, or has been and ended well.
@@ -239,7 +271,7 @@ impl Course {
 
     fn start_due(&mut self, seen: &[Seen], look: &mut Look) {
         for m in 0..seen.len() {
-            let due = seen[m].state == State::New && self.members[m].after.iter().all(|&d| self.is_up(seen, d));
+            let due = seen[m].state == State::New && self.may_begin(seen, m);
             if due && !self.memory[m].told {
                 self.memory[m].told = true;
                 look.actions.push(Action::Start(m));
@@ -252,7 +284,11 @@ impl Course {
         for m in (0..seen.len()).rev() {
             let memory = self.memory[m];
             let lives = matches!(seen[m].state, State::Starting | State::Running);
-            let in_use = (0..seen.len()).any(|other| self.memory[other].pulled && self.needs(other, m));
+            // Those that need it are pulled, too, or on their way down by themselves.
+            let alive = |o: usize| {
+                matches!(seen[o].state, State::Starting | State::Running | State::Stopping) || self.comes(seen, o)
+            };
+            let in_use = (0..seen.len()).any(|other| alive(other) && self.needs(other, m));
             if memory.pulled && lives && !memory.told && !in_use {
                 self.memory[m].told = true;
                 look.actions.push(Action::Pull(m));
@@ -275,7 +311,7 @@ impl Course {
                 self.memory[m].told = false;
                 continue;
             }
-            if memory.told || !self.members[m].after.iter().all(|&d| self.is_up(seen, d)) {
+            if memory.told || !self.may_begin(seen, m) {
                 continue;
             }
             if seen[m].due > now {
@@ -283,6 +319,7 @@ impl Course {
                 continue;
             }
             self.memory[m].told = true;
+            self.memory[m].revived = true;
             look.actions.push(Action::Revive(m));
         }
     }
@@ -291,7 +328,7 @@ impl Course {
         let down = |m: usize| matches!(seen[m].state, State::Stopped | State::Failed | State::Abandoned);
         let left = if until == NEVER { NEVER } else { left };
         for m in (0..seen.len()).rev() {
-            if seen[m].state == State::Failed && !self.memory[m].ended {
+            if matches!(seen[m].state, State::Failed | State::Abandoned) && !self.memory[m].ended {
                 self.failed.get_or_insert(m);
             }
             if down(m) {
@@ -339,3 +376,6 @@ impl Course {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
