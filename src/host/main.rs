@@ -180,18 +180,20 @@ pub(crate) fn tend(pod: &PodRef) -> Nanos {
     if life.was_running() && !above.told_ready {
         above.told_ready = above.upward.send("READY=1");
     }
-    let ends = life.stop_asked() || life.state() == State::Stopping || life.state().is_final();
+    // Not between two lives: whoever is above would take it for the end.
+    let stops = life.stop_asked() || life.state() == State::Stopping;
+    let ends = life.state().is_final() || stops && !pod.may_follow(life);
     if ends && !above.told_stopping {
         above.told_stopping = above.upward.send("STOPPING=1");
     }
-    if above.interval == NEVER || life.state() != State::Running {
+    if above.interval == NEVER || !above.told_ready || above.told_stopping {
         return NEVER;
     }
     let now = linux::now();
     if above.next <= now {
-        // A pod that sends heartbeats is believed by them alone; for one that never does this process's word counts.
+        // A pod that sends heartbeats while it is RUNNING is believed by them alone; otherwise this process's word counts.
         let heartbeat = pod.last_heartbeat();
-        if heartbeat == 0 || heartbeat != above.heartbeat {
+        if heartbeat == 0 || heartbeat != above.heartbeat || life.state() != State::Running {
             above.upward.send("WATCHDOG=1");
         }
         above.heartbeat = heartbeat;

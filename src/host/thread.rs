@@ -183,7 +183,10 @@ fn died(pod: PodRef) {
     loop {
         wait_for_hook(&pod);
         // Refused while a hook runs: one may have begun just now.
-        let ended = pod.end_life(vec![record.clone()], |_, again| Event::Died { again }).is_some();
+        // A main pod lives in this very thread, or not at all.
+        let stays = host::main::is_main(&pod);
+        let died = |_, again| Event::Died { again: again && !stays };
+        let ended = pod.end_life(vec![record.clone()], died).is_some();
         if ended || pod.life().context_over() {
             break;
         }

@@ -39,9 +39,10 @@ impl PodRef {
                 die: linux::random(),
             };
             // What a sibling's restart takes along is not counted; the group says when it comes back.
+            let mut history = cold.history.clone();
             let verdict = match pulled && !end.barred {
                 true => Verdict::Again(0),
-                false => policy.decide(&mut cold.history, end),
+                false => policy.decide(&mut history, end),
             };
             let again = match verdict {
                 Verdict::Again(delay) => {
@@ -60,7 +61,9 @@ impl PodRef {
                 Verdict::NoRoom(_) | Verdict::Final => false,
             };
             let step = self.step(event(!records.is_empty(), again));
+            // A step that is refused for now (a hook has just begun) is tried again: it counts once.
             if step.is_some() {
+                cold.history = history;
                 records.into_iter().for_each(|record| cold.push(record));
             }
             step?
