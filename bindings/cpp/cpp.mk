@@ -11,6 +11,7 @@ DESTDIR ?=
 LIBDIR  ?= lib
 INSTALL ?= install
 PODKEEP_LIBRARY_FILE ?= target/release/libpodkeep.so
+PODKEEP_PROGRAM_FILE ?= target/release/podkeep
 # The first `version = "..."` of Cargo.toml is the package's.
 PODKEEP_VERSION ?= $(shell sed -n 's/^version *= *"\([^"]*\)".*/\1/p' Cargo.toml 2>/dev/null | head -n 1)
 
@@ -31,7 +32,7 @@ install-files:
 	$(INSTALL) -m 755 $(PODKEEP_LIBRARY_FILE) $(cpp_root)/$(LIBDIR)/libpodkeep.so.0.new
 	mv -f $(cpp_root)/$(LIBDIR)/libpodkeep.so.0.new $(cpp_root)/$(LIBDIR)/libpodkeep.so.0
 	$(INSTALL) -d $(cpp_root)/bin
-	$(INSTALL) -m 755 $(dir $(PODKEEP_LIBRARY_FILE))podkeep $(cpp_root)/bin/podkeep.new
+	$(INSTALL) -m 755 $(PODKEEP_PROGRAM_FILE) $(cpp_root)/bin/podkeep.new
 	mv -f $(cpp_root)/bin/podkeep.new $(cpp_root)/bin/podkeep
 	ln -sf libpodkeep.so.0 $(cpp_root)/$(LIBDIR)/libpodkeep.so
 	$(cpp_fill) bindings/cpp/podkeep.pc.in > $(cpp_root)/$(LIBDIR)/pkgconfig/podkeep.pc

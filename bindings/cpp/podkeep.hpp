@@ -13,13 +13,25 @@
 //
 //   podkeep::Pod tick([](podkeep::Context &context) { while (!context.wait(1s)) tock(); });
 //
+// The same in a child process, which is this program started anew:
+//
+//   int main() {
+//     if (const auto code = podkeep::child_run()) return *code;              // first thing in main
+//     auto pod = podkeep::Pod::make<Web>({.name = "web", .host = podkeep::Host::Process}, 8080);
+//     auto redis = podkeep::Pod::command({"redis-server", "--supervised", "systemd"}, {.ready = podkeep::Ready::Notify});
+//     auto worker = podkeep::Pod::library("./libworker.so", "worker", {.host = podkeep::Host::Process});
+//     ...
+//
+// and as a container's main process: int main() { return podkeep::run(podkeep::Pod::make<Web>({}, 8080)); }
+//
 // Two ways in. Linked: -lpodkeep (CMake: podkeep::podkeep; pkg-config: podkeep). Or with PODKEEP_DYNAMIC defined in front of the
 // include (CMake: podkeep::dynamic), libpodkeep.so.0 is looked for with dlopen at first use, or the file that the environment's
 // PODKEEP_LIBRARY names; an Error (NotFound, or Unsupported for a library of another ABI) says what was tried.
 //
 // Errors. Calls throw podkeep::Error, a std::system_error with podkeep's category that carries the pod's failure, if there is one. When
 // that failure is an exception of the runtime, join, wait_ready and close rethrow this very exception instead; where and when it
-// happened is in Pod::failure(), whose message holds its what().
+// happened is in Pod::failure(), whose message holds its what(). Out of a child process it comes as an Error: the exception's type and
+// what() are in its failure's message, the end of the child's stderr in stderr_text.
 //
 // Without exceptions (-fno-exceptions) the same calls return podkeep::Status, which must not be ignored: start, wait_ready, join, close
 // and the Context's. A Pod or Monitor that could not be made is empty (operator bool), and each call on it returns why;
@@ -32,6 +44,7 @@
 #include "podkeep/failure.hpp"
 #include "podkeep/context.hpp"
 #include "podkeep/runtime.hpp"
+#include "podkeep/process.hpp"
 #include "podkeep/pod.hpp"
 #include "podkeep/monitor.hpp"
 

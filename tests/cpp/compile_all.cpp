@@ -30,6 +30,10 @@ struct All : podkeep::Runtime {
   void teardown() override {}
 };
 
+struct Address {
+  int host, port;
+};
+
 struct Nothing : podkeep::Runtime {
   void run_forever(podkeep::Context &) override {}
 
@@ -37,9 +41,24 @@ struct Nothing : podkeep::Runtime {
   void cancel() override {}  // private is fine
 };
 
+struct Crosses : podkeep::Runtime {
+  Crosses(Address, const std::string &, std::vector<double>, std::chrono::milliseconds, std::string_view) {}
+  void run_forever(podkeep::Context &context) override { context.fail(1, "x", "data"); }
+};
+
 }  // namespace
 
+template <>
+struct podkeep::Crossing<Address> {
+  static std::string pack(const Address &address) { return std::to_string(address.port); }
+  static Address unpack(std::string_view bytes) { return {0, std::atoi(std::string(bytes).c_str())}; }
+};
+
 int main() {
+  (void)podkeep::export_runtime<All>("all", 8080, "text");
+  (void)podkeep::export_runtime("function", [](podkeep::Context &) {});
+  if (const std::optional<int> code = podkeep::child_run()) return *code;
+  (void)podkeep::set_program("");
   podkeep::Options options;
   options.grace = podkeep::forever;
 #if __cplusplus >= 202002L
@@ -52,6 +71,22 @@ int main() {
 #ifdef __cpp_lib_jthread
   podkeep::Pod token([](std::stop_token) {});
 #endif
+  podkeep::Options process;
+  process.host = podkeep::Host::Process;
+  process.kill_after = 1s;
+  process.env = {"KEY=VALUE"};
+  process.cwd = "/";
+  podkeep::Pod crossing = podkeep::Pod::make<Crosses>(process, Address{1, 2}, "text", std::vector<double>{1.5}, 5ms, std::string_view());
+  podkeep::Pod crossing_function(process, [](podkeep::Context &) {});
+  process.ready = podkeep::Ready::Port;
+  process.ready_port = 80;
+  process.stop_signal = 2;
+  podkeep::Pod command = podkeep::Pod::command({"program", "argument"}, process);
+  podkeep::Pod plain_command = podkeep::Pod::command({"program"});
+  podkeep::Pod program = podkeep::Pod::program("name", {"program"});
+  podkeep::Pod library = podkeep::Pod::library("libworker.so", "worker");
+  (void)podkeep::run(crossing);
+  (void)podkeep::run(podkeep::Pod([] {}));
 #if PODKEEP_CPP_EXCEPTIONS
   pod.start().wait_ready(10s);
   const podkeep::Error error(podkeep::Status::Failed, "x");
@@ -78,7 +113,8 @@ int main() {
   (void)pod.id();
   (void)pod.restarts();
   (void)pod.native_handle();
-  if (const std::optional<podkeep::Failure> failure = pod.failure()) (void)failure->describe();
+  if (const std::optional<podkeep::Failure> failure = pod.failure())
+    (void)(failure->describe() + failure->data + failure->stderr_text);
   swap(pod, other);
   pod = std::move(other);
   pod = podkeep::Pod::adopt(pod.release());

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The C++ tests, against an installed tree: STAGE, or build/stage. With words as arguments only those parts run:
-# compile units programs dynamic installed example asan
+# compile units programs process dynamic installed example asan
 set -u
 cd "$(dirname "$0")/../.."
 STAGE=$(realpath "${STAGE:-build/stage}")
@@ -11,7 +11,7 @@ WARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 INC="-I$STAGE/include"
 LINK="-L$STAGE/lib -lpodkeep -Wl,-rpath,$STAGE/lib -pthread"
 unset LD_LIBRARY_PATH PODKEEP_LIBRARY
-PARTS=${*:-compile units programs dynamic installed example asan}
+PARTS=${*:-compile units programs process dynamic installed example asan}
 passed=0 failed=0
 mkdir -p "$OUT"
 scratch=$(mktemp -d)
@@ -105,6 +105,14 @@ if wanted programs; then
   build statuses17 "${CLANGXX:-$GXX}" "-std=c++17 -fno-exceptions $WARN" tests/cpp/test_statuses.cpp && suite "statuses, c++17" "$OUT/statuses17"
 fi
 
+if wanted process; then
+  "$GXX" -std=c++17 -O1 -fPIC -shared $WARN $INC tests/cpp/worker.cpp -o "$OUT/libworker.so" $LINK
+  export PODKEEP_TEST_WORKER=$PWD/$OUT/libworker.so
+  build process20 "$GXX" "-std=c++20 -O2 $WARN" tests/cpp/test_process.cpp && suite "process, c++20" "$OUT/process20"
+  build supervision20 "$GXX" "-std=c++20 -O2 $WARN" tests/cpp/test_supervision.cpp && suite "supervision" "$OUT/supervision20"
+  build process17 "${CLANGXX:-$GXX}" "-std=c++17 -O1 $WARN" tests/cpp/test_process.cpp && suite "process, c++17" "$OUT/process17"
+fi
+
 if wanted dynamic; then
   LINKED=$LINK LINK="-ldl -pthread"
   build dynamic20 "$GXX" "-std=c++20 -O2 $WARN" tests/cpp/test_dynamic.cpp
@@ -137,7 +145,7 @@ if wanted installed; then
   # Installed with a DESTDIR, then moved as a whole, with a blank in its path: nothing in it may know where it was.
   for libdir in lib lib/x86_64-linux-gnu; do
     rm -rf "$scratch/dest" "$scratch/moved tree" "$scratch/project"
-    try "installs ($libdir)" "${MAKE:-make}" --no-print-directory install-files PREFIX=/opt/pk DESTDIR="$scratch/dest" LIBDIR=$libdir PODKEEP_LIBRARY_FILE="$STAGE/lib/libpodkeep.so.0"
+    try "installs ($libdir)" "${MAKE:-make}" --no-print-directory install-files PREFIX=/opt/pk DESTDIR="$scratch/dest" LIBDIR=$libdir PODKEEP_LIBRARY_FILE="$STAGE/lib/libpodkeep.so.0" PODKEEP_PROGRAM_FILE="$STAGE/bin/podkeep"
     try "installed files name no place ($libdir)" sh -c "! grep -rIl -e '$scratch' -e '/opt/pk' -e '$PWD' '$scratch/dest' --include=*.h --include=*.hpp --include=*.pc --include=*.cmake"
     mv "$scratch/dest/opt/pk" "$scratch/moved tree"
     tree="$scratch/moved tree"
@@ -153,7 +161,7 @@ if wanted installed; then
     rm -rf "$scratch/project2"
     unset PKG_CONFIG_PATH
   done
-  try "install refuses a LIBDIR outside of PREFIX" sh -c "! ${MAKE:-make} install-files PREFIX=/opt/pk DESTDIR='$scratch/dest2' LIBDIR=/usr/lib PODKEEP_LIBRARY_FILE='$STAGE/lib/libpodkeep.so.0' && [ ! -e '$scratch/dest2' ]"
+  try "install refuses a LIBDIR outside of PREFIX" sh -c "! ${MAKE:-make} install-files PREFIX=/opt/pk DESTDIR='$scratch/dest2' LIBDIR=/usr/lib PODKEEP_LIBRARY_FILE='$STAGE/lib/libpodkeep.so.0' PODKEEP_PROGRAM_FILE='$STAGE/bin/podkeep' && [ ! -e '$scratch/dest2' ]"
 fi
 
 if wanted example; then

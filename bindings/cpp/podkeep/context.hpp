@@ -4,6 +4,7 @@
 
 #include "failure.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <string_view>
@@ -30,6 +31,8 @@ struct Incarnation {
   std::atomic<std::int32_t> fail_code{0};
   // The hook's own thread while the hook runs: a fail() there counts by itself and is not run_forever's.
   std::atomic<std::thread::id> hook_thread{std::thread::id()};
+  // So many of the pod's bytes are the user's: arguments that crossed into this process come behind them.
+  std::size_t args_length = std::numeric_limits<std::size_t>::max();
 
   // The stop_token's machinery, behind a pointer that C++17 code can carry and end without knowing its type.
   std::mutex stop_lock;
@@ -140,9 +143,11 @@ class Context {
 
   // The way to fail without an exception: the constructor, run_forever or teardown that S is in counts as failed with this code and
   // message when it returns. In the cancel hook it is a failure at once. A code of 0 is taken as -1. PODKEEP_CANCELLED says "stopped
-  // as asked". Returns the code, so that a function runtime can `return ctx.fail(...)`.
-  std::int32_t fail(std::int32_t code, const std::string &message) const {
-    const std::int32_t taken = PODKEEP_CALL_(context_fail)(context_, code, message.c_str());
+  // as asked". data: bytes that travel with the record (Failure::data), out of a child process, too. Returns the code, so that a
+  // function runtime can `return ctx.fail(...)`.
+  std::int32_t fail(std::int32_t code, const std::string &message, std::string_view data = {}) const {
+    const std::int32_t taken = PODKEEP_CALL_(context_fail_with)(context_, PODKEEP_KIND_RETURNED, code, message.c_str(),
+                                                                data.empty() ? nullptr : data.data(), data.size());
     if (shared_->hook_thread.load() != std::this_thread::get_id()) shared_->fail_code.store(taken);
     return taken;
   }
@@ -152,7 +157,7 @@ class Context {
   std::string_view args() const noexcept {
     std::size_t length = 0;
     const void *const bytes = PODKEEP_CALL_(context_args)(context_, &length);
-    return bytes ? std::string_view(static_cast<const char *>(bytes), length) : std::string_view();
+    return bytes ? std::string_view(static_cast<const char *>(bytes), std::min(length, shared_->args_length)) : std::string_view();
   }
   std::string_view name() const noexcept { return PODKEEP_CALL_(context_name)(context_); }
 

@@ -103,7 +103,9 @@ struct Failure {
   Phase phase = Phase::Spawn;
   Kind kind = Kind::Returned;
   std::int32_t code = 0;  // the callback's return value; -1 (or a system_error's number) for an exception
-  std::string message;    // UTF-8; for an exception its type and its what()
+  std::string message;    // UTF-8; for an exception its type and its what(), also when it was thrown in a child process
+  std::string data;         // the bytes that Context::fail was given along
+  std::string stderr_text;  // the end (at most 64 KiB) of what a child process wrote to stderr
   // The exception itself, when it was thrown in this process by a runtime of this header and the record comes from a Pod.
   std::exception_ptr exception;
   std::shared_ptr<const Failure> secondary;  // the next failure of the same incarnation, in order of time
@@ -172,8 +174,24 @@ using Checked = Status;
 // "No limit" for every wait and for Options::grace.
 inline constexpr std::chrono::milliseconds forever = std::chrono::milliseconds::max();
 
+#if !PODKEEP_CPP_EXCEPTIONS
+namespace detail {
+// What the header itself refuses has a sentence, too, which is the last one until the library has another.
+struct OwnSentence {
+  std::string text, before;
+};
+inline thread_local OwnSentence own_sentence;
+}  // namespace detail
+#endif
+
 // This thread's last failing call in one sentence; "" when there was none.
-inline std::string last_error() { return detail::last_sentence(); }
+inline std::string last_error() {
+  std::string last = detail::last_sentence();
+#if !PODKEEP_CPP_EXCEPTIONS
+  if (!detail::own_sentence.text.empty() && detail::own_sentence.before == last) return detail::own_sentence.text;
+#endif
+  return last;
+}
 
 namespace detail {
 
@@ -233,6 +251,9 @@ inline Failure read_failure(const podkeep_failure *record, const Exceptions *exc
   failure.kind = static_cast<Kind>(PODKEEP_CALL_(failure_kind)(record));
   failure.code = PODKEEP_CALL_(failure_code)(record);
   failure.message = PODKEEP_CALL_(failure_message)(record);
+  std::size_t length = 0;
+  if (const void *const data = PODKEEP_CALL_(failure_data)(record, &length)) failure.data.assign(static_cast<const char *>(data), length);
+  failure.stderr_text = PODKEEP_CALL_(failure_stderr)(record);
   if (exceptions && failure.kind == Kind::Exception) failure.exception = exceptions->find(failure.incarnation, failure.phase);
   if (const podkeep_failure *const next = PODKEEP_CALL_(failure_secondary)(record))
     failure.secondary = std::make_shared<const Failure>(read_failure(next, exceptions));

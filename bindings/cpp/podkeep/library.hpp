@@ -38,19 +38,21 @@
 
 // Every C function the C++ side uses.
 #define PODKEEP_CPP_FUNCTIONS_(X) \
-  X(status_name) X(last_error) X(abi_version) X(version) X(shutdown) X(abandoned) X(runtime_new) X(runtime_free) \
+  X(status_name) X(last_error) X(abi_version) X(version) X(shutdown) X(abandoned) X(runtime_new) X(runtime_from_command) \
+  X(runtime_from_program) X(runtime_from_library) X(runtime_free) X(export) X(child_run) X(set_program) \
   X(context_cancelled) X(context_wait) X(context_fd) X(context_time_left) X(context_ready) X(context_heartbeat) \
-  X(context_extend) X(context_status) X(context_fail) X(context_fail_as) X(context_incarnation) X(context_args) \
-  X(context_name) X(pod_new) X(pod_start) X(pod_cancel) X(pod_wait_ready) X(pod_join) X(pod_close) X(pod_free) \
-  X(pod_state) X(pod_name) X(pod_id) X(pod_restarts) X(pod_failure) X(failure_pod_name) X(failure_incarnation) \
-  X(failure_phase) X(failure_kind) X(failure_code) X(failure_message) X(failure_secondary) X(failure_free) \
-  X(monitor_new) X(monitor_fd) X(monitor_next) X(monitor_free) X(set_log)
+  X(context_extend) X(context_status) X(context_fail) X(context_fail_as) X(context_fail_with) X(context_incarnation) \
+  X(context_args) X(context_name) X(pod_new) X(pod_start) X(pod_cancel) X(pod_wait_ready) X(pod_join) X(pod_close) \
+  X(pod_free) X(pod_state) X(pod_name) X(pod_id) X(pod_restarts) X(pod_failure) X(pod_run) X(failure_pod_name) \
+  X(failure_incarnation) X(failure_phase) X(failure_kind) X(failure_code) X(failure_message) X(failure_data) \
+  X(failure_stderr) X(failure_secondary) X(failure_free) X(monitor_new) X(monitor_fd) X(monitor_next) X(monitor_free) \
+  X(set_log)
 
 PODKEEP_BEGIN_NAMESPACE_
 namespace detail {
 
-struct Table {
-#define PODKEEP_CPP_MEMBER_(name) std::remove_reference_t<decltype(::podkeep_##name)> *name = nullptr;
+struct Table {  // the underscore: one of them is called export
+#define PODKEEP_CPP_MEMBER_(name) std::remove_reference_t<decltype(::podkeep_##name)> *name##_ = nullptr;
   PODKEEP_CPP_FUNCTIONS_(PODKEEP_CPP_MEMBER_)
 #undef PODKEEP_CPP_MEMBER_
 };
@@ -77,7 +79,7 @@ inline podkeep_status load_from(const char *name, bool from_environment) {
     return load_failed(PODKEEP_ERR_NOT_FOUND, "the podkeep library cannot be loaded: tried " + tried + ": " + (why ? why : "?"));
   }
   static Table table;  // filled under load_lock and published only when whole
-  const auto version = reinterpret_cast<decltype(table.abi_version)>(::dlsym(handle, "podkeep_abi_version"));
+  const auto version = reinterpret_cast<decltype(table.abi_version_)>(::dlsym(handle, "podkeep_abi_version"));
   if (!version) {
     ::dlclose(handle);
     return load_failed(PODKEEP_ERR_UNSUPPORTED, tried + " is no podkeep library: it has no podkeep_abi_version");
@@ -89,8 +91,8 @@ inline podkeep_status load_from(const char *name, bool from_environment) {
                                                     ", this program was compiled for " + std::to_string(PODKEEP_ABI_VERSION));
   }
 #define PODKEEP_CPP_FIND_(f)                                                                                         \
-  table.f = reinterpret_cast<decltype(table.f)>(::dlsym(handle, "podkeep_" #f));                                     \
-  if (!table.f) {                                                                                                    \
+  table.f##_ = reinterpret_cast<decltype(table.f##_)>(::dlsym(handle, "podkeep_" #f));                               \
+  if (!table.f##_) {                                                                                                 \
     ::dlclose(handle);                                                                                               \
     return load_failed(PODKEEP_ERR_UNSUPPORTED,                                                                      \
                        "the podkeep library " + tried + " is older than this program: it has no podkeep_" #f);      \
@@ -117,14 +119,14 @@ inline podkeep_status load() {
 
 inline std::string last_sentence() {
   const Table *const table = loaded_table.load(std::memory_order_acquire);
-  return table ? std::string(table->last_error()) : load_error;
+  return table ? std::string(table->last_error_()) : load_error;
 }
 
 }  // namespace detail
 PODKEEP_END_NAMESPACE_
 
 #undef PODKEEP_CPP_FUNCTIONS_
-#define PODKEEP_CALL_(name) ::podkeep::detail::loaded_table.load(std::memory_order_acquire)->name
+#define PODKEEP_CALL_(name) ::podkeep::detail::loaded_table.load(std::memory_order_acquire)->name##_
 
 #else  // linked
 

@@ -2,26 +2,50 @@
 #ifndef PODKEEP_CPP_POD_HPP
 #define PODKEEP_CPP_POD_HPP
 
-#include "runtime.hpp"
+#include "process.hpp"
 
 PODKEEP_BEGIN_NAMESPACE_
 
+enum class Host : std::int32_t {
+  Thread = PODKEEP_HOST_THREAD,   // in a thread of this process
+  Process = PODKEEP_HOST_PROCESS  // in a child process, which ends with this one, whatever ends it
+};
+
 enum class Ready : std::int32_t {
-  OnRun = PODKEEP_READY_ON_RUN,   // ready when run_forever is entered
-  Notify = PODKEEP_READY_NOTIFY   // ready when the runtime says Context::ready()
+  OnRun = PODKEEP_READY_ON_RUN,    // ready when run_forever is entered, a command as soon as it runs
+  Notify = PODKEEP_READY_NOTIFY,   // ready when the runtime says Context::ready(), a command when it says READY=1 (sd_notify)
+  Port = PODKEEP_READY_PORT        // a command: ready when it listens on Options::ready_port
+};
+
+enum class Restart : std::int32_t {
+  Never = PODKEEP_RESTART_NEVER,
+  OnFailure = PODKEEP_RESTART_ON_FAILURE,
+  Always = PODKEEP_RESTART_ALWAYS  // after any end but one that a user asked for
 };
 
 // Pod::make<Web>({.name = "web", .grace = 2s}, ...) in C++20; in C++17 set the members. What is left alone has its default. Negative
-// times are InvalidArgument.
+// times are InvalidArgument, and so is a member that is not for such a pod.
 struct Options {
   std::string name{};                           // "": the class's own
+  Host host = Host::Thread;
   Ready ready = Ready::OnRun;
   std::chrono::milliseconds ready_timeout{0};   // 0: no limit on the way to ready
   std::chrono::milliseconds grace{0};           // from the stop to the end of S; 0: 5 s; podkeep::forever: never let go
+  std::chrono::milliseconds kill_after{0};      // process: from SIGTERM, when the grace is spent, to SIGKILL; 0: 1 s
   std::chrono::milliseconds extend_max{0};      // all that Context::extend may add; 0: 60 s
-  std::size_t stack_size = 0;                   // 0: the library's default
-  int kick_signal = 0;                          // sent to S on a stop until it leaves its system call; 0: none
+  std::size_t stack_size = 0;                   // thread; 0: the library's default
+  int kick_signal = 0;                          // thread: sent to S on a stop until it leaves its system call; 0: none
+  int stop_signal = 0;                          // command: what cancel sends; 0: SIGTERM
+  std::vector<std::string> env{};               // process: "KEY=VALUE", over the inherited ones
+  std::string cwd{};                            // process: its directory; "": inherited
   std::string args{};                           // bytes for Context::args
+  int ready_port = 0;                           // command, with Ready::Port: the TCP port on which its own processes must listen
+  Restart restart = Restart::Never;             // whether another life follows an end
+  std::uint32_t max_restarts = 0;               // in restart_window; 0: 8; UINT32_MAX: any number
+  std::chrono::milliseconds restart_window{0};  // 0: 60 s
+  std::chrono::milliseconds backoff{0};         // the delay before another life, which doubles; 0: 100 ms
+  std::chrono::milliseconds backoff_max{0};     // up to that; 0: 30 s
+  std::chrono::milliseconds watchdog{0};        // while running Context::heartbeat must come that often; 0: it need not
 };
 
 // Owns a pod: its destructor cancels and joins, at the longest for the pod's grace. Movable, not copyable.
@@ -31,20 +55,44 @@ class Pod {
  public:
   Pod() noexcept = default;
 
-  // T is made in S out of copies of the arguments. Nothing runs before start().
+  // T is made in S out of copies of the arguments. Nothing runs before start(). With Host::Process main has to begin with child_run(),
+  // and the arguments are copied into the child as Crossing says: InvalidArgument when there is none for one of them.
   template <class T, class... Args>
   static Pod make(const Options &options, Args &&...args) {
     Pod pod;
-    pod.create<detail::ClassRecipe<T, std::decay_t<Args>...>>(options, detail::default_name<T>(), std::forward<Args>(args)...);
+    if (options.host == Host::Process)
+      pod.create_crossed<T, std::decay_t<Args>...>(options, args...);
+    else
+      pod.create<detail::ClassRecipe<T, std::decay_t<Args>...>>(options, detail::default_name<T>(), std::forward<Args>(args)...);
     return pod;
   }
 
-  // A function is a runtime, too: f(Context &), f(std::stop_token) in C++20, or f(). It is copied or moved in.
+  // A function is a runtime, too: f(Context &), f(std::stop_token) in C++20, or f(). It is copied or moved in. With Host::Process it
+  // has no captures: they would stay here.
   template <class F, class = std::enable_if_t<!std::is_same_v<std::decay_t<F>, Pod> && detail::is_runnable<std::decay_t<F>>>>
   explicit Pod(F &&function) : Pod(Options(), std::forward<F>(function)) {}
   template <class F, class = std::enable_if_t<detail::is_runnable<std::decay_t<F>>>>
   Pod(const Options &options, F &&function) {
-    create<detail::FunctionRecipe<std::decay_t<F>>>(options, detail::default_name<std::decay_t<F>>(), std::forward<F>(function));
+    if (options.host == Host::Process)
+      create_crossed_function<std::decay_t<F>>(options);
+    else
+      create<detail::FunctionRecipe<std::decay_t<F>>>(options, detail::default_name<std::decay_t<F>>(), std::forward<F>(function));
+  }
+
+  // Any program, searched in PATH; always a process. Its name is the program's.
+  static Pod command(const std::vector<std::string> &argv, Options options = {}) {
+    return of_program(argv.empty() ? "" : argv[0].substr(argv[0].rfind('/') + 1), argv, std::move(options), false);
+  }
+  // A program that calls child_run with an exported runtime of this name (export_runtime, podkeep_export): ready, status and failure
+  // are that runtime's own word. Always a process.
+  static Pod program(const std::string &runtime, const std::vector<std::string> &argv, Options options = {}) {
+    return of_program(runtime, argv, std::move(options), true);
+  }
+  // A shared library that exports `const podkeep_runtime_spec *symbol(void)`: in a thread, or in a process of its own.
+  static Pod library(const std::string &path, const std::string &symbol, const Options &options = {}) {
+    return of_runtime(options, symbol, [&](podkeep_runtime **out) {
+      return PODKEEP_CALL_(runtime_from_library)(path.c_str(), symbol.c_str(), out);
+    });
   }
 
   // Takes over a pod made with the C functions; its failures carry no exception objects.
@@ -134,7 +182,7 @@ class Pod {
     (void)settle(handle_ ? PODKEEP_CALL_(pod_name)(handle_, &name) : empty());
     return name;
   }
-  // The kernel's id of S's thread; 0: there is none.
+  // The kernel's id of S's thread or process; 0: there is none.
   std::int64_t id() const {
     std::int64_t id = 0;
     (void)settle(handle_ ? PODKEEP_CALL_(pod_id)(handle_, &id) : empty());
@@ -197,41 +245,118 @@ class Pod {
     if (status != PODKEEP_OK) return refuse(status);
     auto recipe = std::make_unique<R>(std::in_place, std::forward<Given>(given)...);
     exceptions_ = recipe->exceptions;
-
+    recipe->lives_again = options.restart != Restart::Never;
     const std::string &name = options.name.empty() ? default_name : options.name;
-    podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
-    spec.name = name.c_str();
-    spec.init = &detail::Recipe::on_init;
-    spec.run_forever = &detail::Recipe::on_run;
-    spec.teardown = &detail::Recipe::on_teardown;
-    if (R::has_hook) spec.cancel = &detail::Recipe::on_cancel;
-    spec.drop = &detail::Recipe::on_drop;
-    spec.config = static_cast<detail::Recipe *>(recipe.release());  // from here on the library's, which drops it on every path
-
     podkeep_runtime *runtime = nullptr;
-    status = PODKEEP_CALL_(runtime_new)(&spec, &runtime);
+    status = detail::new_runtime(name, std::move(recipe), &runtime);
     if (status != PODKEEP_OK) return refuse(status);
+    create_of(runtime, options, name, options.args, true);
+  }
 
-    podkeep_pod_options given_options = PODKEEP_POD_OPTIONS_INIT;
-    given_options.name = name.c_str();
-    given_options.ready = static_cast<podkeep_ready_mode>(options.ready);
-    given_options.ready_timeout_ms = limit_ms(options.ready_timeout, most);
-    given_options.grace_ms = limit_ms(options.grace, PODKEEP_FOREVER);
-    given_options.extend_max_ms = limit_ms(options.extend_max, most);
-    given_options.stack_size = options.stack_size;
-    given_options.kick_signal = options.kick_signal;
-    given_options.args = options.args.data();
-    given_options.args_len = options.args.size();
-    status = PODKEEP_CALL_(pod_new)(runtime, &given_options, &handle_);
-    if (status == PODKEEP_OK) {
-      made_ = Status::InvalidHandle;
-      (void)PODKEEP_CALL_(runtime_free)(runtime);  // the pod keeps what it needs of it
-      return;
+  // The child's runtime is exported, and belongs to the whole program; each pod has the bytes of its own arguments.
+  template <class R>
+  void create_exported(const Options &options, const std::string &bytes) {
+    podkeep_status status = detail::ExportOf<R>::listed ? detail::load() : static_cast<podkeep_status>(PODKEEP_ERR_INTERNAL);
+    podkeep_runtime *runtime = nullptr;
+    if (status == PODKEEP_OK) status = detail::exported(detail::ExportOf<R>::of, &runtime);
+    if (status != PODKEEP_OK) return refuse(status);
+    create_of(runtime, options, options.name.empty() ? R::name() : options.name, bytes, false);
+  }
+  template <class T, class... Args, class... Given>
+  void create_crossed(const Options &options, const Given &...given) {
+    if constexpr (detail::class_crosses<T, Args...>()) {
+      create_exported<detail::CrossedClass<T, Args...>>(options, detail::pack_all<Args...>(options.args, given...));
+    } else {
+      std::size_t number = 0, stays = 0;
+      ((++number, stays += !stays && !detail::crosses<Args> ? number : 0), ...);
+      const std::string which = stays ? "argument " + std::to_string(stays) + " cannot get into a child process: specialise podkeep::Crossing for its type"
+                                      : "it cannot be made of what its arguments are in a child process (text is a std::string there)";
+      refuse_own("Pod::make<" + detail::default_name<T>() + "> with Host::Process: " + which + ", or use Options::args");
     }
-    // The runtime goes first: its config's destructors may use podkeep and write the last error. The sentence is taken before.
-    const std::string sentence = detail::last_sentence();
-    (void)PODKEEP_CALL_(runtime_free)(runtime);
-    refuse(status, sentence);
+  }
+  template <class F>
+  void create_crossed_function(const Options &options) {
+    if constexpr (detail::function_crosses<F>)
+      create_exported<detail::CrossedFunction<F>>(options, detail::pack_all<>(options.args));
+    else
+      refuse_own("a pod with Host::Process: its function is no lambda without captures, and what it holds cannot get into a child process: "
+                 "use Options::args, or a class and Pod::make");
+  }
+
+  template <class Make>
+  static Pod of_runtime(const Options &options, const std::string &default_name, Make make) {
+    Pod pod;
+    podkeep_runtime *runtime = nullptr;
+    podkeep_status status = detail::load();
+    if (status == PODKEEP_OK) status = make(&runtime);
+    if (status == PODKEEP_OK)
+      pod.create_of(runtime, options, options.name.empty() ? default_name : options.name, options.args, true);
+    else
+      pod.refuse(status);
+    return pod;
+  }
+  static Pod of_program(const std::string &runtime_name, const std::vector<std::string> &argv, Options options, bool claims) {
+    options.host = Host::Process;
+    if (holds_nul(argv)) {
+      Pod pod;
+      pod.refuse_own("a word of argv holds a NUL byte: no program can be given one");
+      return pod;
+    }
+    const std::vector<const char *> words = pointers(argv);
+    return of_runtime(options, runtime_name, [&](podkeep_runtime **out) {
+      // An empty argv has no name of its own; the C side refuses it for what it is.
+      const char *const name = argv.empty() ? "command" : runtime_name.c_str();
+      return claims ? PODKEEP_CALL_(runtime_from_program)(name, words.data(), out)
+                    : PODKEEP_CALL_(runtime_from_command)(name, words.data(), out);
+    });
+  }
+
+  // The kernel's strings end with a NUL; what stood behind one would be lost without a word.
+  static bool holds_nul(const std::vector<std::string> &texts) {
+    return std::any_of(texts.begin(), texts.end(), [](const std::string &text) { return text.find('\0') != std::string::npos; });
+  }
+  static std::vector<const char *> pointers(const std::vector<std::string> &texts) {
+    std::vector<const char *> all;
+    for (const std::string &text : texts) all.push_back(text.c_str());
+    all.push_back(nullptr);
+    return all;
+  }
+
+  // `own`: the runtime is this pod's alone, which keeps what it needs of it.
+  void create_of(podkeep_runtime *runtime, const Options &options, const std::string &name, const std::string &args, bool own) {
+    if (holds_nul(options.env) || holds_nul({options.cwd, name})) {
+      if (own) (void)PODKEEP_CALL_(runtime_free)(runtime);
+      return refuse_own("Options: name, cwd or a word of env holds a NUL byte");
+    }
+    const std::vector<const char *> env = pointers(options.env);
+    podkeep_pod_options given = PODKEEP_POD_OPTIONS_INIT;
+    given.name = name.c_str();
+    given.host = static_cast<podkeep_host>(options.host);
+    given.ready = static_cast<podkeep_ready_mode>(options.ready);
+    given.ready_timeout_ms = limit_ms(options.ready_timeout, most);
+    given.grace_ms = limit_ms(options.grace, PODKEEP_FOREVER);
+    given.kill_after_ms = limit_ms(options.kill_after, most);
+    given.extend_max_ms = limit_ms(options.extend_max, most);
+    given.stack_size = options.stack_size;
+    given.kick_signal = options.kick_signal;
+    given.stop_signal = options.stop_signal;
+    given.env = options.env.empty() ? nullptr : env.data();
+    given.cwd = options.cwd.empty() ? nullptr : options.cwd.c_str();
+    given.args = args.data();
+    given.args_len = args.size();
+    given.ready_port = options.ready_port;
+    given.restart = static_cast<podkeep_restart>(options.restart);
+    given.max_restarts = options.max_restarts;
+    given.restart_window_ms = limit_ms(options.restart_window, most);
+    given.backoff_ms = limit_ms(options.backoff, most);
+    given.backoff_max_ms = limit_ms(options.backoff_max, most);
+    given.watchdog_ms = limit_ms(options.watchdog, most);
+    const podkeep_status status = PODKEEP_CALL_(pod_new)(runtime, &given, &handle_);
+    // The runtime goes before the refusal: its config's destructors may use podkeep and write the last error.
+    const std::string sentence = status == PODKEEP_OK ? std::string() : detail::last_sentence();
+    if (own) (void)PODKEEP_CALL_(runtime_free)(runtime);
+    if (status != PODKEEP_OK) return refuse(status, sentence);
+    made_ = Status::InvalidHandle;
   }
 
   static constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
@@ -241,6 +366,13 @@ class Pod {
     return detail::to_ms(time, infinite, negative);
   }
 
+  // What the header itself refuses.
+  void refuse_own(const std::string &sentence) {
+#if !PODKEEP_CPP_EXCEPTIONS
+    detail::own_sentence = {sentence, detail::last_sentence()};
+#endif
+    refuse(PODKEEP_ERR_INVALID_ARGUMENT, sentence);
+  }
   void refuse(podkeep_status status) { refuse(status, detail::last_sentence()); }
   void refuse(podkeep_status status, const std::string &sentence) {
 #if PODKEEP_CPP_EXCEPTIONS
@@ -252,6 +384,21 @@ class Pod {
 #endif
   }
 };
+
+// Runs the pod as this very process, a container's main one: blocks until it has ended, and gives what main should return. SIGINT and
+// SIGTERM cancel it; a second one, or a grace that is spent, ends the process at once. Error when it cannot be run; without exceptions
+// it is 127 then.
+inline int run(Pod &pod) {
+  std::int32_t code = 127;
+  podkeep_status status = PODKEEP_ERR_INVALID_HANDLE;
+  if (pod) status = PODKEEP_CALL_(pod_run)(pod.native_handle(), &code);
+#if PODKEEP_CPP_EXCEPTIONS
+  if (!pod) throw Error(Status::InvalidHandle, "podkeep::run: this Pod is empty: it was moved from, released or never made");
+#endif
+  (void)detail::checked(status);
+  return code;
+}
+inline int run(Pod &&pod) { return run(pod); }
 
 PODKEEP_END_NAMESPACE_
 #endif

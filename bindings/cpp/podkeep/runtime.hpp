@@ -110,6 +110,8 @@ class Recipe {
   virtual void unmake() noexcept {}
 
   const std::shared_ptr<Exceptions> exceptions;
+  // Another life may follow: what the first one is made of is kept for it.
+  bool lives_again = false;
 
   static std::int32_t on_init(podkeep_context *context, void *config, void **state) {
     Recipe &self = *static_cast<Recipe *>(config);
@@ -158,6 +160,8 @@ class Recipe {
 
  protected:
   std::int32_t take_fail_code() noexcept { return shared_->fail_code.exchange(0); }
+  // Context::args is so many bytes long at most.
+  void limit_args(std::size_t length) noexcept { shared_->args_length = length; }
 
  private:
   std::shared_ptr<Incarnation> shared_;
@@ -231,33 +235,14 @@ template <class T>
 struct OverridesCancel<T, std::void_t<decltype(&T::cancel)>>
     : std::bool_constant<!std::is_same_v<decltype(&T::cancel), decltype(&Runtime::cancel)>> {};
 
-// T, made in S out of copies of the arguments, as std::thread does it.
-template <class T, class... Args>
-class ClassRecipe final : public Recipe {
+// What T's of every origin share.
+template <class T>
+class ObjectRecipe : public Recipe {
   static_assert(std::is_base_of_v<Runtime, T>, "Pod::make<T>: T must derive from podkeep::Runtime");
-  static constexpr bool plain = std::is_constructible_v<T, Args...>;
-  static_assert(plain || std::is_constructible_v<T, Context &, Args...>,
-                "Pod::make<T>: T must be constructible from the arguments' copies as rvalues (std::ref for a reference), or from "
-                "podkeep::Context & and these");
 
  public:
   static constexpr bool has_hook = OverridesCancel<T>::value;
 
-  template <class... Given>
-  explicit ClassRecipe(std::in_place_t, Given &&...given) : arguments_(std::forward<Given>(given)...) {}
-
-  void make(Context &context) override {
-    std::apply(
-        [&](Args &...arguments) {
-          if constexpr (plain) {
-            (void)context;
-            object_.emplace(std::move(arguments)...);
-          } else {
-            object_.emplace(context, std::move(arguments)...);
-          }
-        },
-        arguments_);
-  }
   std::int32_t run(Context &context) override {
     static_cast<Runtime &>(*object_).run_forever(context);
     return take_fail_code();
@@ -266,43 +251,80 @@ class ClassRecipe final : public Recipe {
   void teardown() override { static_cast<Runtime &>(*object_).teardown(); }
   void unmake() noexcept override { object_.reset(); }
 
+ protected:
+  template <class... Args>
+  void make_of(Context &context, std::tuple<Args...> &arguments) {
+    if constexpr ((std::is_copy_constructible_v<Args> && ...)) {
+      if (this->lives_again) {
+        std::tuple<Args...> copies(arguments);
+        return make_of_these(context, copies);
+      }
+    }
+    make_of_these(context, arguments);
+  }
+
  private:
-  std::tuple<Args...> arguments_;
+  template <class... Args>
+  void make_of_these(Context &context, std::tuple<Args...> &arguments) {
+    std::apply(
+        [&](Args &...each) {
+          if constexpr (std::is_constructible_v<T, Args...>) {
+            (void)context;
+            object_.emplace(std::move(each)...);
+          } else {
+            object_.emplace(context, std::move(each)...);
+          }
+        },
+        arguments);
+  }
+
   std::optional<T> object_;
 };
 
+// T, made in S out of copies of the arguments, as std::thread does it.
+template <class T, class... Args>
+class ClassRecipe final : public ObjectRecipe<T> {
+  static_assert(std::is_constructible_v<T, Args...> || std::is_constructible_v<T, Context &, Args...>,
+                "Pod::make<T>: T must be constructible from the arguments' copies as rvalues (std::ref for a reference), or from "
+                "podkeep::Context & and these");
+
+ public:
+  template <class... Given>
+  explicit ClassRecipe(std::in_place_t, Given &&...given) : arguments_(std::forward<Given>(given)...) {}
+  void make(Context &context) override { this->make_of(context, arguments_); }
+
+ private:
+  std::tuple<Args...> arguments_;
+};
+
 // Anything that can be called with a Context &, with a std::stop_token (C++20) or with nothing. It returns nothing, or its code: 0 is
-// a clean end and PODKEEP_CANCELLED "as asked". It is destroyed with the recipe, on any thread.
+// a clean end and PODKEEP_CANCELLED "as asked".
 template <class F>
-class FunctionRecipe final : public Recipe {
+class CallRecipe : public Recipe {
  public:
   static constexpr bool has_hook = false;
-
-  template <class Given>
-  explicit FunctionRecipe(std::in_place_t, Given &&given) : function_(std::forward<Given>(given)) {}
-
   void make(Context &) override {}
-  std::int32_t run(Context &context) override {
+
+ protected:
+  std::int32_t run_with(F &function, Context &context) {
     if constexpr (std::is_invocable_v<F &, Context &>) {
-      return finish([&]() -> decltype(auto) { return std::invoke(function_, context); });
+      return finish([&]() -> decltype(auto) { return std::invoke(function, context); });
 #ifdef __cpp_lib_jthread
     } else if constexpr (std::is_invocable_v<F &, std::stop_token>) {
-      return finish([&]() -> decltype(auto) { return std::invoke(function_, context.stop_token()); });
+      return finish([&]() -> decltype(auto) { return std::invoke(function, context.stop_token()); });
 #endif
     } else {
       (void)context;
-      return finish([&]() -> decltype(auto) { return std::invoke(function_); });
+      return finish([&]() -> decltype(auto) { return std::invoke(function); });
     }
   }
 
  private:
-  F function_;
-
   template <class Call>
   std::int32_t finish(Call call) {
     if constexpr (std::is_void_v<decltype(call())>) {
       call();
-      return take_fail_code();
+      return this->take_fail_code();
     } else {
       static_assert(std::is_integral_v<decltype(call())> && !std::is_same_v<decltype(call()), bool> && sizeof(call()) <= 4,
                     "a pod's function returns nothing or its code, an int");
@@ -310,6 +332,32 @@ class FunctionRecipe final : public Recipe {
     }
   }
 };
+
+// It is destroyed with the recipe, on any thread.
+template <class F>
+class FunctionRecipe final : public CallRecipe<F> {
+ public:
+  template <class Given>
+  explicit FunctionRecipe(std::in_place_t, Given &&given) : function_(std::forward<Given>(given)) {}
+  std::int32_t run(Context &context) override { return this->run_with(function_, context); }
+
+ private:
+  F function_;
+};
+
+// The C runtime of a recipe, which is the library's from here on: it drops it on every path.
+template <class R>
+podkeep_status new_runtime(const std::string &name, std::unique_ptr<R> recipe, podkeep_runtime **out) {
+  podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
+  spec.name = name.c_str();
+  spec.init = &Recipe::on_init;
+  spec.run_forever = &Recipe::on_run;
+  spec.teardown = &Recipe::on_teardown;
+  if (R::has_hook) spec.cancel = &Recipe::on_cancel;
+  spec.drop = &Recipe::on_drop;
+  spec.config = static_cast<Recipe *>(recipe.release());
+  return PODKEEP_CALL_(runtime_new)(&spec, out);
+}
 
 #ifdef __cpp_lib_jthread
 template <class F>
