@@ -5,7 +5,7 @@
 //! descriptor to make readable, a monitor to tell, or a grace that ends before the next deadline it knows. Everything
 //! cancel touches is in the region of `table`, which is never unmapped, so it is promised in signal handlers (L8).
 
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 use crate::context::Context;
 use crate::error::{Error, Result, Status};
@@ -119,9 +119,13 @@ pub(crate) fn kick(pod: &PodRef) -> bool {
     true
 }
 
-/// Cancels every pod of the process.
+/// Cancels every pod of the process; members of a group by their group, in its order.
 pub(crate) fn cancel_all(world: &'static World) {
+    world.groups.cancel_all();
     for pod in world.pods() {
+        if world.groups.has(pod.cell().group.load(Acquire)) {
+            continue;
+        }
         pod.advance(Event::Stop);
         // A drop may take its time: not on the caller's.
         if let Some(runtime) = pod.settled_if_never_launched()

@@ -27,6 +27,10 @@ pub(crate) fn shutdown(limit: Limit) -> Result<Vec<String>> {
             left.push(pod);
         }
     }
+    // There was no time for the order of their groups.
+    for pod in &left {
+        pod.advance(Event::Stop);
+    }
     // From here on a thread that comes back late finds its teardown barred.
     left.retain(|pod| pod.step(Event::Bar).is_some() || !pod.life().state().is_final());
     for pod in &left {

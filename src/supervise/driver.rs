@@ -59,6 +59,22 @@ impl Groups {
         self.bell.notify_one();
     }
 
+    /// Asks all groups for their end: each goes down in its order.
+    pub(crate) fn cancel_all(&self) {
+        let running: Vec<Arc<Group>> = lock(&self.state).running.values().cloned().collect();
+        for group in &running {
+            let mut inner = lock(&group.inner);
+            inner.course.stop(linux::now());
+            group.show(&mut inner);
+        }
+        self.ring();
+    }
+
+    /// Whether the group of that number is on its way: its members are its own to stop.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        number != 0 && lock(&self.state).running.contains_key(&number)
+    }
+
     fn ensure(&self, world: &'static World) -> Result<()> {
         let mut state = lock(&self.state);
         if !state.has_thread {
@@ -180,6 +196,9 @@ impl Group {
     fn enrol(self: &Arc<Group>, world: &World) {
         crate::monitor::count_watcher(true);
         lock(&world.groups.state).running.insert(self.number, self.clone());
+        if world.check_open().is_err() {
+            lock(&self.inner).course.stop(linux::now()); // a shutdown was faster, and has not found it here
+        }
         world.groups.ring();
     }
 
