@@ -1,5 +1,6 @@
 //! C, Rust and ctypes agree on every offset and number: each is held against the same file, which C wrote.
 
+use podkeep::ffi::group::{podkeep_group_options, podkeep_member_options};
 use podkeep::ffi::monitor::podkeep_event;
 use podkeep::ffi::pod::podkeep_pod_options;
 use podkeep::ffi::runtime::podkeep_runtime_spec;
@@ -54,6 +55,9 @@ fn rust_agrees_with_the_golden_layout() {
         }
     );
     layout!(rust, podkeep_event { struct_size, sequence, time_ns, pod, name, failure, from, to, incarnation, missed });
+
+    layout!(rust, podkeep_group_options { struct_size, name, strategy, keep_going, grace_ms });
+    layout!(rust, podkeep_member_options { struct_size, after, significant, reserved });
 
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/layout.txt");
     let golden = std::fs::read_to_string(path).expect("tests/faults/layout.txt");

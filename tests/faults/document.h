@@ -3,7 +3,7 @@
 #ifndef FAULTS_DOCUMENT_H
 #define FAULTS_DOCUMENT_H
 
-enum { COLUMNS = 16, ROWS = 128, WORD = 32 };
+enum { COLUMNS = 16, ROWS = 160, WORD = 32 };
 struct line {
   char key[80];
   char cell[COLUMNS][WORD];

@@ -57,6 +57,37 @@ static const char *c_runtime_new(const struct world *w) {
 }
 ROW_STATUS(c_runtime_free, podkeep_runtime_free(w->runtime))
 
+static const char *runtime_made(podkeep_status s, podkeep_runtime *runtime) {
+  if (s == PODKEEP_OK && podkeep_runtime_free(runtime) != PODKEEP_OK) return "OK, but cannot be freed";
+  return status_word(s);
+}
+static const char *const command[] = { "true", NULL };
+static const char *c_from_command(const struct world *w) {
+  podkeep_runtime *runtime = NULL;
+  podkeep_status s = podkeep_runtime_from_command("command", command, &runtime);
+  (void)w;
+  return runtime_made(s, runtime);
+}
+static const char *c_from_program(const struct world *w) {
+  podkeep_runtime *runtime = NULL;
+  podkeep_status s = podkeep_runtime_from_program("program", command, &runtime);
+  (void)w;
+  return runtime_made(s, runtime);
+}
+static const char *c_from_library(const struct world *w) {
+  podkeep_runtime *runtime = NULL;
+  podkeep_status s = podkeep_runtime_from_library("./no-such-library.so", "worker", &runtime);
+  (void)w;
+  return runtime_made(s, runtime);
+}
+ROW_STATUS(c_set_program, podkeep_set_program(NULL))
+ROW_STATUS(c_export, podkeep_export(w->runtime))
+static const char *c_child_run(const struct world *w) {
+  int32_t code = -9;
+  (void)w;
+  return status_word(podkeep_child_run(&code));
+}
+
 /* Context */
 ROW(c_cancelled, , podkeep_context_cancelled(w->ctx) ? "true" : "false")
 ROW_STATUS(c_wait_0, podkeep_context_wait(w->ctx, 0))
@@ -69,6 +100,7 @@ ROW_STATUS(c_extend, podkeep_context_extend(w->ctx, 10))
 ROW_STATUS(c_status, podkeep_context_status(w->ctx, "here"))
 ROW(c_fail, , podkeep_context_fail(w->ctx, 5, "said") == 5 ? "code" : "another number")
 ROW(c_fail_as, , podkeep_context_fail_as(w->ctx, PODKEEP_KIND_EXCEPTION, 5, "said") == 5 ? "code" : "another number")
+ROW(c_fail_with, , podkeep_context_fail_with(w->ctx, PODKEEP_KIND_EXCEPTION, 5, "said", "12", 2) == 5 ? "code" : "another number")
 ROW(c_incarnation, unsigned_word, podkeep_context_incarnation(w->ctx))
 static const char *c_args(const struct world *w) {
   size_t len = 99;
@@ -94,6 +126,10 @@ ROW_STATUS(c_join_0, podkeep_pod_join(w->pod, 0))
 ROW_STATUS(c_join, podkeep_pod_join(w->pod, PODKEEP_FOREVER))
 ROW_STATUS(c_close, podkeep_pod_close(w->pod))
 ROW_STATUS(c_free, podkeep_pod_free(w->pod))
+static const char *c_pod_run(const struct world *w) {
+  int32_t code = -9;
+  return status_word(podkeep_pod_run(w->pod, &code));
+}
 static const char *c_state(const struct world *w) {
   podkeep_state state = -9;
   podkeep_status s = podkeep_pod_state(w->pod, &state);
@@ -129,6 +165,12 @@ ROW(c_f_kind, number_word, podkeep_failure_kind(w->failure))
 ROW(c_f_code, number_word, podkeep_failure_code(w->failure))
 ROW(c_f_message, text_word, podkeep_failure_message(w->failure))
 ROW(c_f_secondary, pointer_word, podkeep_failure_secondary(w->failure))
+static const char *c_f_data(const struct world *w) {
+  size_t len = 99;
+  const void *data = podkeep_failure_data(w->failure, &len);
+  return data ? "pointer" : len == 0 ? "NULL" : "NULL, but a length";
+}
+ROW(c_f_stderr, text_word, podkeep_failure_stderr(w->failure))
 ROW_STATUS(c_f_free, podkeep_failure_free(w->failure))
 
 /* Monitor */
@@ -153,6 +195,42 @@ ROW(c_monitor_next_0, , next_within(w->monitor, 0))
 ROW(c_monitor_next, , next_within(w->monitor, PODKEEP_FOREVER))
 ROW_STATUS(c_monitor_free, podkeep_monitor_free(w->monitor))
 
+static const char *c_monitor_new_group(const struct world *w) {
+  podkeep_monitor *monitor = NULL;
+  podkeep_status s = podkeep_monitor_new_group(w->group, &monitor);
+  if (s == PODKEEP_OK && podkeep_monitor_free(monitor) != PODKEEP_OK) return "OK, but cannot be freed";
+  return status_word(s);
+}
+
+/* Group */
+static const char *c_group_new(const struct world *w) {
+  podkeep_group *group = NULL;
+  podkeep_status s = podkeep_group_new(NULL, &group);
+  (void)w;
+  if (s == PODKEEP_OK && podkeep_group_free(group) != PODKEEP_OK) return "OK, but cannot be freed";
+  return status_word(s);
+}
+ROW_STATUS(c_group_add, podkeep_group_add(w->group, w->other, NULL))
+ROW_STATUS(c_group_start, podkeep_group_start(w->group))
+ROW_STATUS(c_group_cancel, podkeep_group_cancel(w->group))
+ROW_STATUS(c_group_wait_ready_0, podkeep_group_wait_ready(w->group, 0))
+ROW_STATUS(c_group_wait_ready, podkeep_group_wait_ready(w->group, PODKEEP_FOREVER))
+ROW_STATUS(c_group_join_0, podkeep_group_join(w->group, 0))
+ROW_STATUS(c_group_join, podkeep_group_join(w->group, PODKEEP_FOREVER))
+ROW_STATUS(c_group_close, podkeep_group_close(w->group))
+static const char *c_group_state(const struct world *w) {
+  podkeep_state state = -9;
+  podkeep_status s = podkeep_group_state(w->group, &state);
+  return s ? status_word(s) : state >= PODKEEP_STATE_NEW && state <= PODKEEP_STATE_ABANDONED ? "OK" : "OK, no state";
+}
+static const char *c_group_failure(const struct world *w) {
+  podkeep_failure *failure = NULL;
+  podkeep_status s = podkeep_group_failure(w->group, &failure);
+  if (s == PODKEEP_OK && podkeep_failure_free(failure) != PODKEEP_OK) return "OK, but cannot be freed";
+  return status_word(s);
+}
+ROW_STATUS(c_group_free, podkeep_group_free(w->group))
+
 const struct every every[] = {
   { "podkeep_status_name(OK)", "podkeep_status_name", NOTHING, c_status_name },
   { "podkeep_last_error()", "podkeep_last_error", NOTHING, c_last_error },
@@ -164,6 +242,12 @@ const struct every every[] = {
   { "podkeep_set_log(NULL)", "podkeep_set_log", NOTHING, c_set_log },
   { "podkeep_runtime_new()", "podkeep_runtime_new", NOTHING, c_runtime_new },
   { "podkeep_runtime_free()", "podkeep_runtime_free", RUNTIME, c_runtime_free },
+  { "podkeep_runtime_from_command()", "podkeep_runtime_from_command", NOTHING, c_from_command },
+  { "podkeep_runtime_from_program()", "podkeep_runtime_from_program", NOTHING, c_from_program },
+  { "podkeep_runtime_from_library(none)", "podkeep_runtime_from_library", NOTHING, c_from_library },
+  { "podkeep_set_program(NULL)", "podkeep_set_program", NOTHING, c_set_program },
+  { "podkeep_export()", "podkeep_export", RUNTIME, c_export },
+  { "podkeep_child_run()", "podkeep_child_run", NOTHING, c_child_run },
   { "podkeep_context_cancelled()", "podkeep_context_cancelled", CONTEXT, c_cancelled },
   { "podkeep_context_wait(0)", "podkeep_context_wait", CONTEXT, c_wait_0 },
   { "podkeep_context_wait(10)", "podkeep_context_wait", CONTEXT, c_wait },
@@ -175,6 +259,7 @@ const struct every every[] = {
   { "podkeep_context_status()", "podkeep_context_status", CONTEXT, c_status },
   { "podkeep_context_fail()", "podkeep_context_fail", CONTEXT, c_fail },
   { "podkeep_context_fail_as()", "podkeep_context_fail_as", CONTEXT, c_fail_as },
+  { "podkeep_context_fail_with()", "podkeep_context_fail_with", CONTEXT, c_fail_with },
   { "podkeep_context_incarnation()", "podkeep_context_incarnation", CONTEXT, c_incarnation },
   { "podkeep_context_args()", "podkeep_context_args", CONTEXT, c_args },
   { "podkeep_context_name()", "podkeep_context_name", CONTEXT, c_name },
@@ -188,6 +273,7 @@ const struct every every[] = {
   { "podkeep_pod_join(FOREVER)", "podkeep_pod_join", POD, c_join },
   { "podkeep_pod_close()", "podkeep_pod_close", POD, c_close },
   { "podkeep_pod_free()", "podkeep_pod_free", POD, c_free },
+  { "podkeep_pod_run()", "podkeep_pod_run", POD, c_pod_run },
   { "podkeep_pod_state()", "podkeep_pod_state", POD, c_state },
   { "podkeep_pod_name()", "podkeep_pod_name", POD, c_pod_name },
   { "podkeep_pod_id()", "podkeep_pod_id", POD, c_id },
@@ -200,6 +286,8 @@ const struct every every[] = {
   { "podkeep_failure_code()", "podkeep_failure_code", FAILURE, c_f_code },
   { "podkeep_failure_message()", "podkeep_failure_message", FAILURE, c_f_message },
   { "podkeep_failure_secondary()", "podkeep_failure_secondary", FAILURE, c_f_secondary },
+  { "podkeep_failure_data()", "podkeep_failure_data", FAILURE, c_f_data },
+  { "podkeep_failure_stderr()", "podkeep_failure_stderr", FAILURE, c_f_stderr },
   { "podkeep_failure_free()", "podkeep_failure_free", FAILURE, c_f_free },
   { "podkeep_monitor_new()", "podkeep_monitor_new", POD, c_monitor_new },
   { "podkeep_monitor_new(NULL)", "podkeep_monitor_new", NOTHING, c_monitor_new_all },
@@ -207,5 +295,18 @@ const struct every every[] = {
   { "podkeep_monitor_next(0)", "podkeep_monitor_next", MONITOR, c_monitor_next_0 },
   { "podkeep_monitor_next(FOREVER)", "podkeep_monitor_next", MONITOR, c_monitor_next },
   { "podkeep_monitor_free()", "podkeep_monitor_free", MONITOR, c_monitor_free },
+  { "podkeep_monitor_new_group()", "podkeep_monitor_new_group", GROUP, c_monitor_new_group },
+  { "podkeep_group_new()", "podkeep_group_new", NOTHING, c_group_new },
+  { "podkeep_group_add(another)", "podkeep_group_add", GROUP, c_group_add },
+  { "podkeep_group_start()", "podkeep_group_start", GROUP, c_group_start },
+  { "podkeep_group_cancel()", "podkeep_group_cancel", GROUP, c_group_cancel },
+  { "podkeep_group_wait_ready(0)", "podkeep_group_wait_ready", GROUP, c_group_wait_ready_0 },
+  { "podkeep_group_wait_ready(FOREVER)", "podkeep_group_wait_ready", GROUP, c_group_wait_ready },
+  { "podkeep_group_join(0)", "podkeep_group_join", GROUP, c_group_join_0 },
+  { "podkeep_group_join(FOREVER)", "podkeep_group_join", GROUP, c_group_join },
+  { "podkeep_group_close()", "podkeep_group_close", GROUP, c_group_close },
+  { "podkeep_group_state()", "podkeep_group_state", GROUP, c_group_state },
+  { "podkeep_group_failure()", "podkeep_group_failure", GROUP, c_group_failure },
+  { "podkeep_group_free()", "podkeep_group_free", GROUP, c_group_free },
 };
 const int every_count = (int)(sizeof every / sizeof every[0]);

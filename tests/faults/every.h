@@ -12,10 +12,11 @@ struct world {
   podkeep_context *ctx;
   podkeep_failure *failure;
   podkeep_monitor *monitor;
+  podkeep_group *group; /* NEW, without members */
 };
 
 /* The handle a row takes; it says which member of the world a fuzz replaces. */
-enum takes { NOTHING, RUNTIME, POD, CONTEXT, FAILURE, MONITOR };
+enum takes { NOTHING, RUNTIME, POD, CONTEXT, FAILURE, MONITOR, GROUP };
 
 struct every {
   const char *key;

@@ -242,7 +242,9 @@ static void vandal(void *world) {
   IS(podkeep_shutdown(slow(5000), NULL), PODKEEP_OK);
   IS(podkeep_monitor_free(w->monitor), PODKEEP_ERR_FORKED);
 }
+static int joining;
 static void *joiner(void *pod) {
+  STORE(joining, 1);
   IS(podkeep_pod_join(pod, PODKEEP_FOREVER), PODKEEP_OK);
   return NULL;
 }
@@ -255,6 +257,7 @@ static void the_parent_is_undisturbed(void) {
   home = getpid();
   world_make(&w);
   thread = start_thread(joiner, w.pod);
+  while (!LOAD(joining)) usleep(1000); /* it joins before the handle is freed: the children below take their time */
   IS(podkeep_monitor_fd(w.monitor, &p.fd), PODKEEP_OK);
   IS(podkeep_monitor_next(w.monitor, &event, 0), PODKEEP_OK);
   for (i = 0; i < 10; i++) {

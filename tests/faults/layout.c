@@ -25,6 +25,8 @@ static void add_constant(const char *name, long long value) {
 struct aligned_podkeep_runtime_spec { char first; podkeep_runtime_spec member; };
 struct aligned_podkeep_pod_options { char first; podkeep_pod_options member; };
 struct aligned_podkeep_event { char first; podkeep_event member; };
+struct aligned_podkeep_group_options { char first; podkeep_group_options member; };
+struct aligned_podkeep_member_options { char first; podkeep_member_options member; };
 
 static void make(void) {
   STRUCT(podkeep_runtime_spec);
@@ -71,6 +73,17 @@ static void make(void) {
   FIELD(podkeep_event, to);
   FIELD(podkeep_event, incarnation);
   FIELD(podkeep_event, missed);
+  STRUCT(podkeep_group_options);
+  FIELD(podkeep_group_options, struct_size);
+  FIELD(podkeep_group_options, name);
+  FIELD(podkeep_group_options, strategy);
+  FIELD(podkeep_group_options, keep_going);
+  FIELD(podkeep_group_options, grace_ms);
+  STRUCT(podkeep_member_options);
+  FIELD(podkeep_member_options, struct_size);
+  FIELD(podkeep_member_options, after);
+  FIELD(podkeep_member_options, significant);
+  FIELD(podkeep_member_options, reserved);
   SIZE(podkeep_status);
   SIZE(podkeep_state);
   SIZE(podkeep_host);
@@ -78,6 +91,7 @@ static void make(void) {
   SIZE(podkeep_restart);
   SIZE(podkeep_phase);
   SIZE(podkeep_kind);
+  SIZE(podkeep_strategy);
   CONSTANT(PODKEEP_ABI_VERSION);
   CONSTANT(PODKEEP_FOREVER);
   CONSTANT(PODKEEP_CANCELLED);
@@ -126,6 +140,9 @@ static void make(void) {
   CONSTANT(PODKEEP_KIND_TIMEOUT);
   CONSTANT(PODKEEP_KIND_WATCHDOG);
   CONSTANT(PODKEEP_KIND_LOST);
+  CONSTANT(PODKEEP_ONE_FOR_ONE);
+  CONSTANT(PODKEEP_ONE_FOR_ALL);
+  CONSTANT(PODKEEP_REST_FOR_ONE);
 }
 
 /* Fields in order, each at the end of the one before: no unnamed padding (contract section 3). */

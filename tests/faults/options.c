@@ -140,15 +140,15 @@ static void a_long_name_is_whole_but_for_the_kernel(void) {
 }
 
 static void times(void) {
-  static const struct { const char *name; size_t at; int thread, forever; } fields[] = {
-    { "ready_timeout_ms", offsetof(podkeep_pod_options, ready_timeout_ms), 1, 0 },
-    { "grace_ms", offsetof(podkeep_pod_options, grace_ms), 1, 1 },
-    { "kill_after_ms", offsetof(podkeep_pod_options, kill_after_ms), 0, 0 },
-    { "extend_max_ms", offsetof(podkeep_pod_options, extend_max_ms), 1, 0 },
-    { "restart_window_ms", offsetof(podkeep_pod_options, restart_window_ms), 0, 0 },
-    { "backoff_ms", offsetof(podkeep_pod_options, backoff_ms), 0, 0 },
-    { "backoff_max_ms", offsetof(podkeep_pod_options, backoff_max_ms), 0, 0 },
-    { "watchdog_ms", offsetof(podkeep_pod_options, watchdog_ms), 0, 0 },
+  static const struct { const char *name; size_t at; int forever; } fields[] = {
+    { "ready_timeout_ms", offsetof(podkeep_pod_options, ready_timeout_ms), 0 },
+    { "grace_ms", offsetof(podkeep_pod_options, grace_ms), 1 },
+    { "kill_after_ms", offsetof(podkeep_pod_options, kill_after_ms), 0 },
+    { "extend_max_ms", offsetof(podkeep_pod_options, extend_max_ms), 0 },
+    { "restart_window_ms", offsetof(podkeep_pod_options, restart_window_ms), 0 },
+    { "backoff_ms", offsetof(podkeep_pod_options, backoff_ms), 0 },
+    { "backoff_max_ms", offsetof(podkeep_pod_options, backoff_max_ms), 0 },
+    { "watchdog_ms", offsetof(podkeep_pod_options, watchdog_ms), 0 },
   };
   static const int64_t bad[] = { PODKEEP_FOREVER, -2, INT64_MIN }, good[] = { 1, 1000, INT64_MAX - 1, INT64_MAX };
   size_t f, i;
@@ -163,8 +163,7 @@ static void times(void) {
     }
     for (i = 0; i < 4; i++) {
       memcpy((char *)&options + fields[f].at, &good[i], sizeof good[i]);
-      if (!fields[f].thread) refused(PODKEEP_ERR_UNSUPPORTED, fields[f].name, NULL);
-      else if (good[i] > 1) lives(); /* a limit of 1 ms is a good one, too, but nothing need live within it */
+      if (good[i] > 1) lives(); /* a limit of 1 ms is a good one, too, but nothing need live within it */
       else fresh();
     }
   }
@@ -177,29 +176,55 @@ static void times(void) {
   done();
 }
 
-static void what_is_not_in_this_build(void) {
-  static const char *const env[] = { "A=1", NULL };
+/* What would have no effect on such a pod is refused, not ignored. */
+static void what_is_for_another_kind_of_pod(void) {
+  static const char *const env[] = { "A=1", NULL }, *const odd[] = { "A=1", "none", NULL }, *const own[] = { "PODKEEP_CHILD=1", NULL };
   fresh();
-  options.host = PODKEEP_HOST_PROCESS;
-  refused(PODKEEP_ERR_UNSUPPORTED, "host", NULL);
   options.ready = PODKEEP_READY_PORT;
-  refused(PODKEEP_ERR_UNSUPPORTED, "ready", NULL);
-  options.stop_signal = SIGTERM;
-  refused(PODKEEP_ERR_UNSUPPORTED, "stop_signal", NULL);
-  options.env = env;
-  refused(PODKEEP_ERR_UNSUPPORTED, "env", NULL);
-  options.cwd = "/";
-  refused(PODKEEP_ERR_UNSUPPORTED, "cwd", NULL);
-  options.restart = PODKEEP_RESTART_ON_FAILURE;
-  refused(PODKEEP_ERR_UNSUPPORTED, "restart", NULL);
-  options.restart = PODKEEP_RESTART_ALWAYS;
-  refused(PODKEEP_ERR_UNSUPPORTED, "restart", NULL);
-  options.max_restarts = 1;
-  refused(PODKEEP_ERR_UNSUPPORTED, "max_restarts", NULL);
-  options.max_restarts = UINT32_MAX;
-  refused(PODKEEP_ERR_UNSUPPORTED, "max_restarts", NULL);
   options.ready_port = 80;
-  refused(PODKEEP_ERR_UNSUPPORTED, "ready_port", NULL);
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "ready", NULL);
+  options.stop_signal = SIGTERM;
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "stop_signal", NULL);
+  options.env = env;
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "env", NULL);
+  options.cwd = "/";
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "cwd", NULL);
+  options.host = PODKEEP_HOST_PROCESS;
+  options.stack_size = 1 << 20;
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "stack_size", NULL);
+  options.host = PODKEEP_HOST_PROCESS;
+  options.kick_signal = SIGUSR1;
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "kick_signal", NULL);
+  options.host = PODKEEP_HOST_PROCESS; /* of callbacks: no command */
+  options.stop_signal = SIGTERM;
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "stop_signal", NULL);
+  options.ready = PODKEEP_READY_PORT; /* which? */
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "ready_port", NULL);
+  options.ready_port = 80; /* what for? */
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "ready_port", "80");
+  options.host = PODKEEP_HOST_PROCESS;
+  options.env = odd;
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "env[1]", "none");
+  options.host = PODKEEP_HOST_PROCESS;
+  options.env = own;
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "PODKEEP_CHILD", NULL);
+  done();
+}
+
+static void restarts(void) {
+  static const uint32_t most[] = { 1, 8, UINT32_MAX };
+  size_t i;
+  fresh();
+  for (i = 0; i < 3; i++) {
+    options.restart = (podkeep_restart)(i % 2 + 1);
+    options.max_restarts = most[i];
+    options.backoff_ms = options.backoff_max_ms = INT64_MAX;
+    lives();
+  }
+  options.restart = 3;
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "restart", "3");
+  options.restart = -1;
+  refused(PODKEEP_ERR_INVALID_ARGUMENT, "restart", "-1");
   done();
 }
 
@@ -328,7 +353,8 @@ static void a_refused_pod_leaves_nothing(void) {
 int main(int argc, char **argv) {
   static const struct test_case all[] = {
     CASE(null_options_are_the_defaults), CASE(struct_size_of_the_options), CASE(name_of_a_pod),
-    CASE(a_long_name_is_whole_but_for_the_kernel), CASE(times), CASE(what_is_not_in_this_build),
+    CASE(a_long_name_is_whole_but_for_the_kernel), CASE(times), CASE(what_is_for_another_kind_of_pod),
+    CASE(restarts),
     CASE(numbers_that_mean_nothing), CASE(kick_signals), CASE(stack_sizes), CASE(args_of_a_pod),
     CASE(a_refused_pod_leaves_nothing),
   };

@@ -69,6 +69,7 @@ void world_make(struct world *w) {
   w->pod = make_running(w->runtime);
   w->other = make_pod(w->runtime);
   IS(podkeep_monitor_new(w->pod, &w->monitor), PODKEEP_OK);
+  IS(podkeep_group_new(NULL, &w->group), PODKEEP_OK);
 }
 
 void world_free(struct world *w) {
@@ -86,6 +87,7 @@ void world_free(struct world *w) {
   IS(podkeep_pod_state(w->other, &state), PODKEEP_OK);
   EQ(state, PODKEEP_STATE_NEW);
   IS(podkeep_monitor_free(w->monitor), PODKEEP_OK);
+  IS(podkeep_group_free(w->group), PODKEEP_OK);
   IS(podkeep_failure_free(w->failure), PODKEEP_OK);
   IS(podkeep_pod_free(w->pod), PODKEEP_OK);
   IS(podkeep_pod_free(w->other), PODKEEP_OK);
