@@ -242,7 +242,7 @@ impl Life {
         let life = self.failed_if(failed).with(OVER);
         if again && !life.has(USER) && !life.has(WAS_ABANDONED) {
             // A stop of whatever other reason is over with this life; the next one is a user's.
-            return life.without(STOP).seated(Seat::Nowhere).to(State::Restarting);
+            return life.without(STOP | SAID_READY).seated(Seat::Nowhere).to(State::Restarting);
         }
         life.to(if life.failed() { State::Failed } else { State::Stopped })
     }

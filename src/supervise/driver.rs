@@ -251,6 +251,11 @@ impl Group {
             if look.actions.is_empty() {
                 return next;
             }
+            // What was decided from is told before what follows from it.
+            if let Some(world) = World::existing() {
+                let mut hub = lock(&world.hub);
+                pods.iter().for_each(|pod| hub.publish(pod));
+            }
             for action in look.actions {
                 if let Err((member, error)) = act(action, &pods) {
                     let record = pods[member].record(Phase::Spawn, Kind::Lost, 0, &error.sentence);

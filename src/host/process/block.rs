@@ -45,13 +45,13 @@ pub(crate) struct Block {
     pub(crate) seat: AtomicU32,
     /// Not 0: a program that knows podkeep has taken the pod over.
     pub(crate) claimed: AtomicU32,
-    pub(crate) heartbeat: AtomicU64,
     /// No callback before the host shows that the pod is STARTING: see [`Block::wait_for_go`].
     go: AtomicU32,
-    _unused: u32,
+    pub(crate) heartbeat: AtomicU64,
     pub(crate) incarnation: u32,
     pub(crate) slot: u32,
     pub(crate) notify: u32,
+    _unused: u32,
     pub(crate) extend_max: Nanos,
     runtime: Span,
     pod: Span,
@@ -61,6 +61,8 @@ pub(crate) struct Block {
 }
 
 const _: () = assert!(size_of::<Block>() <= PAGE);
+// No gap between the fields: the head is written as bytes.
+const _: () = assert!(size_of::<Block>() == 8 + 8 * 4 + 8 + 4 * 4 + 8 + 5 * size_of::<Span>());
 
 const GO: u32 = 1;
 const WAITS: u32 = 2;
@@ -135,12 +137,12 @@ pub(crate) fn make(brief: &Brief<'_>) -> Result<(View, OwnedFd), i32> {
         outcome: Outcome::default(),
         seat: AtomicU32::new(0),
         claimed: AtomicU32::new(0),
-        heartbeat: AtomicU64::new(0),
         go: AtomicU32::new(0),
-        _unused: 0,
+        heartbeat: AtomicU64::new(0),
         incarnation: brief.incarnation,
         slot: brief.slot,
         notify: brief.notify as u32,
+        _unused: 0,
         extend_max: brief.extend_max,
         runtime: put(brief.runtime.to_bytes()),
         pod: put(brief.pod.to_bytes()),
