@@ -165,17 +165,24 @@ fn visit(world: &'static World, index: u32, late: Nanos, unreleased: &mut Vec<Ar
     }
 }
 
+/// The keeper that comes so late was kept from running.
+const STALLED: Nanos = 20_000_000;
+
 /// A missed heartbeat is a failure, and stops the pod; unless it was this process that had no time: then the pod may not
 /// have had any either, and gets one fresh interval.
 fn watchdog(pod: &PodRef, late: Nanos) -> Nanos {
-    let at = pod.watchdog_deadline();
     let now = linux::now();
-    if now < at {
-        return at;
-    }
-    if late > pod.cell().watchdog / 2 {
+    let interval = pod.cell().watchdog;
+    if late > (interval / 8).min(STALLED) && pod.last_heartbeat() != pod.cell().stalled_after.load(Relaxed) {
+        // Once until the next heartbeat: a machine that is always busy must not put off a real miss for ever.
+        pod.cell().stalled_after.store(pod.last_heartbeat(), Relaxed);
         pod.cell().watch_from.store(now, Relaxed);
-        return pod.watchdog_deadline();
+    }
+    let at = pod.watchdog_deadline();
+    if now < at {
+        // Looked at once on the way, so that a stall which ends just before the limit is seen, too.
+        let half = at.saturating_sub(interval / 2);
+        return if half > now && at != NEVER { half } else { at };
     }
     let message = format!("no heartbeat for {:.3} s: {}", pod.cell().watchdog as f64 / 1e9, explain(pod));
     let step = {

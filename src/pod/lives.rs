@@ -111,6 +111,7 @@ impl PodRef {
             cell.kicks.store(0, Relaxed);
             cell.watch_from.store(0, Relaxed);
             cell.watch_limit.store(0, Relaxed);
+            cell.stalled_after.store(u64::MAX, Relaxed);
             table::raise_highest_generation(self.incarnation_generation().wrapping_add(1));
             if self.life().is_afar() {
                 self.show(false, self.life().barred());

@@ -102,6 +102,8 @@ pub(crate) struct PodCell {
     pub(crate) watchdog: Nanos,
     /// A moment before which no heartbeat can be missed: the host was stalled until then.
     pub(crate) watch_from: AtomicU64,
+    /// The heartbeat after which the host was stalled last.
+    pub(crate) stalled_after: AtomicU64,
     /// What an extension made of the watchdog's limit.
     pub(crate) watch_limit: AtomicU64,
     /// The states that the monitors were told of, and the time of the last; only touched under the hub's lock.
@@ -220,6 +222,7 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result
         pulled: AtomicBool::new(false),
         watchdog: settings.watchdog,
         watch_from: AtomicU64::new(0),
+        stalled_after: AtomicU64::new(u64::MAX),
         watch_limit: AtomicU64::new(0),
         published: AtomicU32::new(1 << State::New as u32),
         published_time: AtomicU64::new(0),

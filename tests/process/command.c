@@ -71,15 +71,6 @@ TEST(S3_options_that_do_not_apply_are_refused__callbacks) {
   t.env = env, refused_of_callbacks(&t, "env"), t.env = NULL;
   t.cwd = "/", refused_of_callbacks(&t, "cwd");
 }
-TEST(S3_a_supervised_process_is_of_a_later_issue) {
-  podkeep_pod_options o = process_options();
-  podkeep_pod *pod;
-  o.restart = PODKEEP_RESTART_ALWAYS;
-  CHECK_STATUS(podkeep_pod_new(actor_runtime(), &o, &pod), PODKEEP_ERR_UNSUPPORTED);
-  o.restart = 0, o.watchdog_ms = 100;
-  CHECK_STATUS(podkeep_pod_new(actor_runtime(), &o, &pod), PODKEEP_ERR_UNSUPPORTED);
-}
-
 /* --- What cannot be executed -------------------------------------------------------------------------------------------- */
 
 static void not_executed(const char *program, const char *cwd, int code, const char *part) {

@@ -1,8 +1,7 @@
 /* hostile.c: a child that breaks the rules of its channel: its own pod is lost, with a sentence, and nothing else is harmed.
  *
- * The program claims its pod by hand. It finds the channel in PODKEEP_CHILD ("socket:memory"); a message is its length in 4
- * bytes, its kind in one, its content (src/host/process/frame.rs). Claimed is 1, InitOk 2, Ready 3, Record 4, RunReturned 5,
- * Status 6, Extend 7, End 8, Cancel 9. */
+ * The program claims its pod by hand. It finds the channel in PODKEEP_CHILD ("socket:memory:..."); the claim is a word of
+ * the memory (src/host/process/block.rs); a message is its length in 4 bytes, its kind in one, its content (frame.rs). */
 #include "actor.h"
 
 #include <errno.h>
@@ -17,6 +16,8 @@
 #include <unistd.h>
 
 static int channel, memory;
+enum { INIT_OK = 1, READY, RECORD, RUN_RETURNED, STATUS, EXTEND, END, LOOK }; /* kinds */
+enum { CLAIMED_AT = 32 };                                                    /* in the memory */
 
 static void put(const void *bytes, size_t n) {
   const char *at = bytes;
@@ -37,9 +38,9 @@ static void put_status(const char *text, uint32_t n) {
   static unsigned char content[70000];
   memcpy(content, &n, 4);
   memcpy(content + 4, text, n);
-  put_frame(6, content, n + 4);
+  put_frame(STATUS, content, n + 4);
 }
-static void put_record(void) { put_frame(4, "\3\0\7\0\0\0\4\0\0\0text\0\0\0\0", 18); }
+static void put_record(void) { put_frame(RECORD, "\3\0\7\0\0\0\4\0\0\0text\0\0\0\0", 18); }
 static void put_garbage(size_t n) {
   unsigned char block[4096];
   for (; n > 0; n -= n < sizeof block ? n : sizeof block) {
@@ -47,10 +48,15 @@ static void put_garbage(size_t n) {
     put(block, n < sizeof block ? n : sizeof block);
   }
 }
-static void claim(void) { put_frame(1, "", 0); }
+static void claim(void) {
+  char *block = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+  CHECK(block != MAP_FAILED);
+  STORE(*(uint32_t *)(void *)(block + CLAIMED_AT), 1u);
+  CHECK(munmap(block, 4096) == 0);
+}
 static void run(void) {
   claim();
-  put_frame(2, "", 0);
+  put_frame(INIT_OK, "", 0);
 }
 static void stay(void) {
   event_set(&B->events[0]);
@@ -65,7 +71,7 @@ static void flood_from_below(bool escaped) {
       if (escaped) setsid();
       B->numbers[i] = getpid();
       if (ADD(B->numbers[FLOODERS], 1) == FLOODERS) event_set(&B->events[1]);
-      static const char status[] = "\x0b\0\0\0\6\6\0\0\0and on"; /* one send: whole words even when several say them */
+      static const char status[] = "\x0b\0\0\0\5\6\0\0\0and on"; /* one send: whole words even when several say them */
       for (;;) put(status, sizeof status - 1);
     }
   event_wait(&B->events[1]);
@@ -85,16 +91,15 @@ PROGRAM(hostile) {
   HOW("a length of nothing") run(), put("\0\0\0\0", 4), stay();
   HOW("an unknown kind") run(), put_frame(77, "abc", 3), stay();
   HOW("kind 0") run(), put_frame(0, "", 0), stay();
-  HOW("a host's word") run(), put_frame(9, "\0\0\0\0\0\0\0\0", 8), stay();
-  HOW("a second claim") run(), claim(), stay();
-  HOW("a word before the claim") put_frame(3, "", 0), stay();
-  HOW("a word after the end") run(), put_frame(5, "", 1), put_frame(8, "", 1), put_frame(3, "", 0), stay();
-  HOW("bytes behind a word") run(), put_frame(3, "more", 4), stay();
-  HOW("a word cut short") run(), put_frame(7, "\1", 1), stay();
+  HOW("a host's word") run(), put_frame(LOOK, "", 0), stay();
+  HOW("a word before the claim") put_frame(READY, "", 0), stay();
+  HOW("a word after the end") run(), put_frame(RUN_RETURNED, "", 1), put_frame(END, "", 1), put_frame(READY, "", 0), stay();
+  HOW("bytes behind a word") run(), put_frame(READY, "more", 4), stay();
+  HOW("a word cut short") run(), put_frame(EXTEND, "\1", 1), stay();
   HOW("a status that is no text") run(), put_status("\xff\xfe", 2), stay();
-  HOW("an inner length too long") run(), put_frame(6, "\xff\xff\xff\x7f" "x", 5), stay();
-  HOW("neither yes nor no") run(), put_frame(5, "\2", 1), stay();
-  HOW("no such phase") run(), put_frame(4, "\x63\0\7\0\0\0\4\0\0\0text\0\0\0\0", 18), stay();
+  HOW("an inner length too long") run(), put_frame(STATUS, "\xff\xff\xff\x7f" "x", 5), stay();
+  HOW("neither yes nor no") run(), put_frame(RUN_RETURNED, "\2", 1), stay();
+  HOW("no such phase") run(), put_frame(RECORD, "\x63\0\7\0\0\0\4\0\0\0text\0\0\0\0", 18), stay();
   HOW("records without end") {
     run();
     for (;;) put_record();
@@ -106,7 +111,7 @@ PROGRAM(hostile) {
   HOW("part of a word, then silence") run(), put("\x10\0\0\0\x06", 5), stay();
   HOW("one byte at a time") {
     run();
-    static const unsigned char ready[] = {1, 0, 0, 0, 3};
+    static const unsigned char ready[] = {1, 0, 0, 0, READY};
     for (int i = 0; i < 5; i++) put(ready + i, 1);
     stay();
   }
@@ -125,7 +130,7 @@ PROGRAM(hostile) {
   HOW("extends without end") {
     run();
     event_set(&B->events[0]);
-    for (;;) put_frame(7, "\xff\xff\xff\xff\xff\xff\xff\x7f", 8);
+    for (;;) put_frame(EXTEND, "\xff\xff\xff\xff\xff\xff\xff\x7f", 8);
   }
   HOW("floods from below") flood_from_below(false);
   HOW("floods from below, escaped") flood_from_below(true);
@@ -134,7 +139,7 @@ PROGRAM(hostile) {
     for (int i = 0; i < 300; i++) {
       union { char bytes[CMSG_SPACE(sizeof(int) * 8)]; struct cmsghdr head; } control;
       memset(&control, 0, sizeof control);
-      struct iovec part = {(void *)(uintptr_t)"\x01\0\0\0\x03", 5};
+      struct iovec part = {(void *)(uintptr_t)"\x01\0\0\0\x02", 5};
       struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
       control.head.cmsg_level = SOL_SOCKET, control.head.cmsg_type = SCM_RIGHTS, control.head.cmsg_len = CMSG_LEN(sizeof(int) * 8);
       for (int k = 0; k < 8; k++) memcpy(CMSG_DATA(&control.head) + k * sizeof(int), &(int){0}, sizeof(int));
@@ -142,7 +147,7 @@ PROGRAM(hostile) {
     }
     stay();
   }
-  HOW("the end without an exit") run(), put_frame(5, "", 1), put_frame(8, "", 1), stay();
+  HOW("the end without an exit") run(), put_frame(RUN_RETURNED, "", 1), put_frame(END, "", 1), stay();
   HOW("overwrites the memory") {
     struct stat s;
     CHECK(fstat(memory, &s) == 0);
@@ -218,7 +223,7 @@ TEST(S3_hostile__bad_lengths_are_lost) {
   lost_all_the_same(ways);
 }
 TEST(S3_hostile__words_out_of_place_are_lost) {
-  static const char *const ways[] = {"an unknown kind", "kind 0", "a host's word", "a second claim", "a word before the claim",
+  static const char *const ways[] = {"an unknown kind", "kind 0", "a host's word", "a word before the claim",
                                      "a word after the end", "a status that is no text", "neither yes nor no", "no such phase",
                                      "records without end", NULL};
   lost_all_the_same(ways);
