@@ -53,7 +53,7 @@ test-rust: stage
 -include bindings/cpp/cpp.mk tests/c/c.mk tests/process/process.mk tests/program/program.mk tests/group/group.mk tests/faults/faults.mk bindings/python/python.mk examples/examples.mk benches/benches.mk tests/readme/readme.mk
 
 # All that CI runs, the quick parts first.
-SUITES := lint test-rust test-c test-process test-program test-faults test-cpp lint-python test-python test-examples test-readme test-soak test-asan test-valgrind test-benches
+SUITES := lint test-rust test-c test-process test-group test-group-example test-program test-faults test-cpp lint-python test-python test-examples test-readme test-soak test-asan test-valgrind test-benches
 .PHONY: test
 test: deps
 	@for suite in $(SUITES); do \

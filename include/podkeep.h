@@ -462,10 +462,11 @@ podkeep_status podkeep_context_ready(struct podkeep_context *ctx);
 // "I live". Any thread; does not block. Statuses as podkeep_context_ready.
 podkeep_status podkeep_context_heartbeat(struct podkeep_context *ctx);
 
-// Asks for more time: the present limit (ready, grace) becomes at least ms from now, all in all not beyond
+// Asks for more time: the present limit (ready, watchdog, grace) becomes at least ms from now, all in all not beyond
 // extend_max_ms; without a limit it has no effect. Any thread; does not block.
 // Statuses as podkeep_context_ready, and INVALID_ARGUMENT: a negative time.
-podkeep_status podkeep_context_extend(struct podkeep_context *ctx, int64_t ms);
+podkeep_status podkeep_context_extend(struct podkeep_context *ctx,
+                                      int64_t ms);
 
 // A text that says what the pod is doing, for people: timeouts tell it. UTF-8, copied. Any thread; does not block.
 // Statuses as podkeep_context_ready, and INVALID_ARGUMENT: NULL or not UTF-8.

@@ -78,7 +78,7 @@ pub extern "C" fn podkeep_context_heartbeat(ctx: *mut podkeep_context) -> podkee
     boundary(|| context(ctx).heartbeat())
 }
 
-/// Asks for more time: the present limit (ready, grace) becomes at least ms from now, all in all not beyond
+/// Asks for more time: the present limit (ready, watchdog, grace) becomes at least ms from now, all in all not beyond
 /// extend_max_ms; without a limit it has no effect. Any thread; does not block.
 /// Statuses as podkeep_context_ready, and INVALID_ARGUMENT: a negative time.
 #[unsafe(no_mangle)]

@@ -57,10 +57,15 @@ static void check_exit_code(podkeep_pod *pod, int32_t got) {
   podkeep_failure *f = NULL;
   podkeep_state state;
   if (podkeep_pod_failure(pod, &f) != PODKEEP_OK) return; /* the handle is gone */
-  if (podkeep_pod_state(pod, &state) != PODKEEP_OK) state = f ? PODKEEP_STATE_FAILED : PODKEEP_STATE_STOPPED; /* gone meanwhile */
-  CHECK_INT(state, f ? PODKEEP_STATE_FAILED : PODKEEP_STATE_STOPPED);
+  bool is_gone = podkeep_pod_state(pod, &state) != PODKEEP_OK; /* the handle, meanwhile */
+  /* Cancelled between two lives: STOPPED, and the failure of the last one is kept. */
+  uint32_t restarts = 0;
+  bool was_between_lives = f != NULL && !is_gone && state == PODKEEP_STATE_STOPPED &&
+                           (podkeep_pod_restarts(pod, &restarts) != PODKEEP_OK || podkeep_failure_incarnation(f) == restarts);
+  if (is_gone && got == 0) was_between_lives = true;
+  if (!is_gone && !was_between_lives) CHECK_INT(state, f ? PODKEEP_STATE_FAILED : PODKEEP_STATE_STOPPED);
   int32_t want = 0;
-  if (f != NULL) {
+  if (f != NULL && !was_between_lives) {
     int32_t code = podkeep_failure_code(f);
     want = podkeep_failure_kind(f) == PODKEEP_KIND_TIMEOUT ? 124 : code >= 1 && code <= 255 ? code : 1;
   }

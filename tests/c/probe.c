@@ -1,18 +1,33 @@
 /* probe.c: see probe.h. */
 #include "probe.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static probe *probes;
 
 /* --- Callbacks ------------------------------------------------------------------------------------------------------ */
 
+/* The book of this incarnation; NULL: the probe keeps it itself. */
+static incarnation *life_of(probe *p, podkeep_context *ctx) {
+  if (p->lives == NULL) return NULL;
+  uint32_t i = podkeep_context_incarnation(ctx);
+  if (i >= p->life_count) check_failed(__FILE__, __LINE__, "%s: an incarnation %u came", p->name, i);
+  return &p->lives[i];
+}
+
+#define STEP_OF(p, ctx, which) (life_of(p, ctx) ? &life_of(p, ctx)->which : &(p)->which)
+
 static void step_enter(probe *p, step *s, const char *word, podkeep_context *ctx) {
   s->entered_at = tick();
   s->tid = own_tid();
   if (ctx != NULL) {
-    if (p->ctx == NULL) p->ctx = ctx;
+    incarnation *l = life_of(p, ctx);
+    if (p->ctx == NULL || (l != NULL && l->ctx == NULL)) p->ctx = ctx;
+    if (l != NULL) l->ctx = ctx;
     s->saw_cancelled = podkeep_context_cancelled(ctx);
     if (world_is_child() || p->pod == NULL || podkeep_pod_state(p->pod, &s->saw_state) != PODKEEP_OK) s->saw_state = -1;
   }
@@ -31,29 +46,37 @@ static int32_t step_leave(step *s, int32_t result) {
 
 static int32_t on_init(podkeep_context *ctx, void *config, void **state) {
   probe *p = config;
-  step_enter(p, &p->init, "init", ctx);
+  incarnation *l = life_of(p, ctx);
+  step *s = STEP_OF(p, ctx, init);
+  if (l != NULL) l->pid = getpid();
+  /* Never two incarnations at one time: the process before is reaped. */
+  if (world_is_child() && l != NULL && l != p->lives && l[-1].pid != 0) CHECK(kill((pid_t)l[-1].pid, 0) != 0 && errno == ESRCH);
+  step_enter(p, s, "init", ctx);
   *state = p;
-  return step_leave(&p->init, p->init.does ? p->init.does(p, ctx) : p->init.returns);
+  return step_leave(s, s->does ? s->does(p, ctx) : s->returns);
 }
 
 static int32_t on_run(podkeep_context *ctx, void *state) {
   probe *p = state;
-  step_enter(p, &p->run, "run", ctx);
-  if (p->run.does) return step_leave(&p->run, p->run.does(p, ctx));
-  if (!p->run.held) CHECK_OK(podkeep_context_wait(ctx, PODKEEP_FOREVER));
-  return step_leave(&p->run, p->run.returns);
+  step *s = STEP_OF(p, ctx, run);
+  step_enter(p, s, "run", ctx);
+  if (s->does) return step_leave(s, s->does(p, ctx));
+  if (!s->held) CHECK_OK(podkeep_context_wait(ctx, PODKEEP_FOREVER));
+  return step_leave(s, s->returns);
 }
 
 static int32_t on_teardown(podkeep_context *ctx, void *state) {
   probe *p = state;
-  step_enter(p, &p->teardown, "teardown", ctx);
-  return step_leave(&p->teardown, p->teardown.does ? p->teardown.does(p, ctx) : p->teardown.returns);
+  step *s = STEP_OF(p, ctx, teardown);
+  step_enter(p, s, "teardown", ctx);
+  return step_leave(s, s->does ? s->does(p, ctx) : s->returns);
 }
 
 static void on_cancel(podkeep_context *ctx, void *state) {
   probe *p = state;
-  step_enter(p, &p->hook, "cancel", ctx);
-  step_leave(&p->hook, p->hook.does ? p->hook.does(p, ctx) : 0);
+  step *s = STEP_OF(p, ctx, hook);
+  step_enter(p, s, "cancel", ctx);
+  step_leave(s, s->does ? s->does(p, ctx) : 0);
 }
 
 static void on_drop(void *config) {
@@ -62,15 +85,12 @@ static void on_drop(void *config) {
   step_leave(&p->drop, p->drop.does ? p->drop.does(p, NULL) : 0);
 }
 
-int32_t does_return(probe *p, podkeep_context *ctx) {
-  (void)ctx;
-  return p->run.returns;
-}
+int32_t does_return(probe *p, podkeep_context *ctx) { return STEP_OF(p, ctx, run)->returns; }
 
 int32_t does_wait_for_hook(probe *p, podkeep_context *ctx) {
-  event_wait(&p->hook.left);
+  event_wait(&STEP_OF(p, ctx, hook)->left);
   CHECK(podkeep_context_cancelled(ctx));
-  return p->run.returns;
+  return STEP_OF(p, ctx, run)->returns;
 }
 
 int32_t does_exit(probe *p, podkeep_context *ctx) {
@@ -141,6 +161,18 @@ probe *probe_new(const char *name) {
   return p;
 }
 
+incarnation *probe_lives(probe *p, uint32_t n) {
+  p->lives = world_alloc(n * sizeof *p->lives);
+  p->life_count = n;
+  for (uint32_t i = 0; i < n; i++) {
+    p->lives[i].init = p->init;
+    p->lives[i].run = p->run;
+    p->lives[i].teardown = p->teardown;
+    p->lives[i].hook = p->hook;
+  }
+  return p->lives;
+}
+
 podkeep_runtime_spec probe_spec(probe *p) {
   podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
   spec.name = p->name;
@@ -175,7 +207,7 @@ podkeep_pod *probe_start(probe *p) {
 podkeep_pod *probe_running(probe *p) {
   probe_start(p);
   CHECK_OK(podkeep_pod_wait_ready(p->pod, LIMIT_MS));
-  event_wait(&p->run.entered);
+  event_wait(p->lives ? &p->lives[0].run.entered : &p->run.entered);
   return p->pod;
 }
 
@@ -192,26 +224,45 @@ void probe_close(probe *p, podkeep_status want) {
   probe_free(p);
 }
 
+/* One incarnation. Answers the tick of its first callback, and in *last that of its last one's end. */
+static uint32_t check_book(const probe *p, const step *init, const step *run, const step *teardown, const step *hook,
+                           bool s_may_die, uint32_t *last) {
+  const step *steps[] = {init, run, teardown, hook};
+  uint32_t first = 0;
+  for (size_t i = 0; i < 4; i++) {
+    if (steps[i]->count > 1) check_failed(__FILE__, __LINE__, "%s: a callback came twice: %s", p->name, history_text(&p->called));
+    if (steps[i]->count == 0) continue;
+    if (first == 0) first = steps[i]->entered_at;
+    if (steps[i]->left_at > *last) *last = steps[i]->left_at;
+    if (steps[i]->entered_at > *last) *last = steps[i]->entered_at;
+  }
+  bool init_succeeded = init->count == 1 && event_is_set(&init->left) && init->result == 0;
+  bool due = init_succeeded && !p->no_teardown;
+  if (!p->no_init && teardown->count != (due ? 1u : 0u) && !(s_may_die && teardown->count == 0))
+    check_failed(__FILE__, __LINE__, "L2: %s: teardown does not pair with init: %s", p->name, history_text(&p->called));
+  if (run->count == 1 && !p->no_init && !init_succeeded)
+    check_failed(__FILE__, __LINE__, "L1: %s: run without init: %s", p->name, history_text(&p->called));
+  if (hook->count == 1 && run->count == 0)
+    check_failed(__FILE__, __LINE__, "L9: %s: the hook came without run: %s", p->name, history_text(&p->called));
+  if (hook->count == 1 && teardown->count == 1 && hook->left_at > teardown->entered_at)
+    check_failed(__FILE__, __LINE__, "L9: %s: teardown came before the hook was over: %s", p->name, history_text(&p->called));
+  return first;
+}
+
 void probes_check(void) {
   for (probe *p = probes; p != NULL; p = p->next) {
     if (p->runtime != NULL || p->pod != NULL) check_failed(__FILE__, __LINE__, "the case forgot to free \"%s\"", p->name);
-    const step *steps[] = {&p->init, &p->run, &p->teardown, &p->hook, &p->drop};
-    for (size_t i = 0; i < 5; i++)
-      if (steps[i]->count > 1) check_failed(__FILE__, __LINE__, "%s: a callback came twice: %s", p->name, history_text(&p->called));
-    bool init_succeeded = p->init.count == 1 && event_is_set(&p->init.left) && p->init.result == 0;
-    bool due = init_succeeded && !p->no_teardown;
-    if (!p->no_init && p->teardown.count != (due ? 1u : 0u) && !(p->s_may_die && p->teardown.count == 0))
-      check_failed(__FILE__, __LINE__, "L2: %s: teardown does not pair with init: %s", p->name, history_text(&p->called));
-    if (p->run.count == 1 && !p->no_init && !init_succeeded)
-      check_failed(__FILE__, __LINE__, "L1: %s: run without init: %s", p->name, history_text(&p->called));
-    if (p->hook.count == 1 && p->run.count == 0)
-      check_failed(__FILE__, __LINE__, "L9: %s: the hook came without run: %s", p->name, history_text(&p->called));
-    const step *users[] = {&p->init, &p->run, &p->teardown, &p->hook};
-    for (size_t i = 0; i < 4; i++)
-      if (p->drop.count == 1 && users[i]->count == 1 && users[i]->left_at > p->drop.entered_at)
-        check_failed(__FILE__, __LINE__, "L3: %s: drop came before the last callback was over: %s", p->name, history_text(&p->called));
-    if (p->hook.count == 1 && p->teardown.count == 1 && p->hook.left_at > p->teardown.entered_at)
-      check_failed(__FILE__, __LINE__, "L9: %s: teardown came before the hook was over: %s", p->name, history_text(&p->called));
+    uint32_t last = 0;
+    if (p->lives == NULL) check_book(p, &p->init, &p->run, &p->teardown, &p->hook, p->s_may_die, &last);
+    for (uint32_t i = 0; i < p->life_count; i++) {
+      const incarnation *l = &p->lives[i];
+      uint32_t before = last, first = check_book(p, &l->init, &l->run, &l->teardown, &l->hook, p->s_may_die || l->s_may_die, &last);
+      if (first != 0 && first < before)
+        check_failed(__FILE__, __LINE__, "%s: incarnation %u began before the one before was over: %s", p->name, i, history_text(&p->called));
+    }
+    if (p->drop.count > 1) check_failed(__FILE__, __LINE__, "L3: %s: drop came twice", p->name);
+    if (p->drop.count == 1 && last > p->drop.entered_at)
+      check_failed(__FILE__, __LINE__, "L3: %s: drop came before the last callback was over: %s", p->name, history_text(&p->called));
   }
 }
 
@@ -226,12 +277,17 @@ podkeep_failure *failure_of(const char *file, int line, podkeep_pod *pod) {
 
 void check_failure(const char *file, int line, const podkeep_failure *f, podkeep_phase phase, podkeep_kind kind, int32_t code,
                    const char *message) {
+  check_failure_in(file, line, f, 0, phase, kind, code, message);
+}
+
+void check_failure_in(const char *file, int line, const podkeep_failure *f, uint32_t incarnation, podkeep_phase phase,
+                      podkeep_kind kind, int32_t code, const char *message) {
   if (f == NULL) check_failed(file, line, "no failure where one was expected");
   const char *text = podkeep_failure_message(f);
   if (podkeep_failure_phase(f) != phase || podkeep_failure_kind(f) != kind || podkeep_failure_code(f) != code)
     check_failed(file, line, "the failure is phase %d kind %d code %d (\"%s\"), not phase %d kind %d code %d",
                  podkeep_failure_phase(f), podkeep_failure_kind(f), podkeep_failure_code(f), text, phase, kind, code);
-  check_int(file, line, "the failure's incarnation", podkeep_failure_incarnation(f), 0);
+  check_int(file, line, "the failure's incarnation", podkeep_failure_incarnation(f), incarnation);
   if (message != NULL) check_str(file, line, "the failure's message", text, message);
 }
 

@@ -6,7 +6,8 @@
  * keeps the same book.
  *
  * Every probe of a case is looked at once more in the end: each callback at most once, teardown exactly if init
- * succeeded (L2), drop exactly once (L3).
+ * succeeded (L2), drop exactly once (L3). A pod that is restarted has steps of its own for each incarnation (probe_lives), and
+ * each is looked at like that.
  */
 #ifndef PODKEEP_TESTS_PROBE_H
 #define PODKEEP_TESTS_PROBE_H
@@ -28,6 +29,14 @@ typedef struct step {
   podkeep_state saw_state;      /* the pod's state at its entry; -1 when the handle is dead or S is a child */
 } step;
 
+/* One of several incarnations of a pod: its own plan, its own book. */
+typedef struct incarnation {
+  step init, run, teardown, hook;
+  bool s_may_die;               /* as a probe's, of this one */
+  podkeep_context *ctx;         /* good in S's process only */
+  int64_t pid;                  /* S's process */
+} incarnation;
+
 typedef struct question { /* see ctx_cancelled and the others */
   podkeep_context *ctx;
   const char *text;
@@ -41,10 +50,12 @@ struct probe {
   bool no_hook, no_init, no_teardown, no_drop;
   bool s_may_die;               /* S is ended from inside, by force, or the library is shut down: teardown may be missing */
   step init, run, teardown, hook, drop;
+  incarnation *lives;           /* probe_lives; then the plan and the book of all but the drop are here */
+  uint32_t life_count;
   history called;               /* init, run, cancel, teardown, drop */
   podkeep_runtime *runtime;     /* NULL once freed */
   podkeep_pod *pod;             /* NULL once freed */
-  podkeep_context *ctx;         /* as seen in the first callback; good in S's process only */
+  podkeep_context *ctx;         /* as seen in the (last incarnation's) first callback; good in S's process only */
   void *data;                   /* the case's own, from world_alloc */
   int fd;
   char name[64];
@@ -60,6 +71,10 @@ podkeep_pod *probe_running(probe *p); /* started, run_forever entered and RUNNIN
 void probe_free(probe *p);            /* pod and runtime; waits for the drop */
 void probe_close(probe *p, podkeep_status want); /* podkeep_pod_close must say so; then probe_free */
 void probes_check(void);
+
+/* From here on each of the first n incarnations has steps of its own, as planned by now; the case may change each before its
+ * pod is started. More of them than n fail the case. */
+incarnation *probe_lives(probe *p, uint32_t n);
 
 int32_t does_return(probe *p, podkeep_context *ctx);   /* run_forever that returns `returns` at once */
 int32_t does_wait_for_hook(probe *p, podkeep_context *ctx); /* run_forever that only the hook ends, as a blocking call */
@@ -85,8 +100,12 @@ int ctx_fd(probe *p);
 /* The failure of a pod: *secondary_ is checked to be there or not; message NULL: any. */
 void check_failure(const char *file, int line, const podkeep_failure *f, podkeep_phase phase, podkeep_kind kind, int32_t code,
                    const char *message);
+void check_failure_in(const char *file, int line, const podkeep_failure *f, uint32_t incarnation, podkeep_phase phase,
+                      podkeep_kind kind, int32_t code, const char *message);
 podkeep_failure *failure_of(const char *file, int line, podkeep_pod *pod);
 #define CHECK_FAILURE(f, phase, kind, code, message) check_failure(__FILE__, __LINE__, (f), (phase), (kind), (code), (message))
+#define CHECK_FAILURE_IN(f, incarnation, phase, kind, code, message) \
+  check_failure_in(__FILE__, __LINE__, (f), (incarnation), (phase), (kind), (code), (message))
 #define FAILURE_OF(pod) failure_of(__FILE__, __LINE__, (pod))
 /* One failure and no other. */
 #define CHECK_ONLY_FAILURE(pod, phase, kind, code, message)        \

@@ -1,0 +1,100 @@
+/* Section 8, the watchdog: time in which the whole host was stopped is nobody's silence. */
+#include "probe.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+
+static probe *watched(const char *name, int64_t interval_ms) {
+  probe *p = probe_new(name);
+  p->options.watchdog_ms = interval_ms;
+  p->no_hook = true;
+  return p;
+}
+
+/* Four times as often as it must. */
+static int32_t heartbeats(probe *p, podkeep_context *ctx) {
+  while (podkeep_context_wait(ctx, p->options.watchdog_ms / 4) == PODKEEP_ERR_TIMEOUT) CHECK_OK(podkeep_context_heartbeat(ctx));
+  return 0;
+}
+
+/* Another process stops this one (and the child) for so long, then lets both go on. Answers when they did. */
+static uint64_t stall(int64_t ms, pid_t child) {
+  uint64_t *on = world_alloc(sizeof *on);
+  pid_t self = getpid(), helper = fork();
+  CHECK(helper >= 0);
+  if (helper == 0) { /* nothing but calls that a fork of many threads may make */
+    kill(self, SIGSTOP);
+    if (child > 0) kill(child, SIGSTOP);
+    pass_ms(ms);
+    *on = now_ns();
+    if (child > 0) kill(child, SIGCONT);
+    kill(self, SIGCONT);
+    _exit(0);
+  }
+  int status = -1;
+  CHECK_INT(waitpid(helper, &status, 0), helper); /* it may have ended before we were on again */
+  CHECK_INT(status, 0);
+  return *on;
+}
+
+static pid_t child_of(const probe *p) { return S_is_elsewhere() ? (pid_t)p->init.tid : 0; }
+
+/* A pod that does its duty is not to blame for the time in which nobody ran. */
+TEST(S8_watchdog__stalled_with_its_host) {
+  probe *p = watched("suspended", slow_ms(300));
+  p->run.does = heartbeats;
+  podkeep_pod *pod = probe_running(p);
+  for (int i = 0; i < 2; i++) {
+    stall(3 * p->options.watchdog_ms, child_of(p));
+    CHECK_STATUS(podkeep_pod_join(pod, 2 * p->options.watchdog_ms), PODKEEP_ERR_TIMEOUT);
+    CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
+    CHECK_NO_FAILURE(pod);
+  }
+  probe_close(p, PODKEEP_OK);
+}
+
+/* Also when the stall is hardly longer than the interval: it begins right after a heartbeat, and when it is over the next one and the
+ * limit are both past. */
+static int32_t tells_its_heartbeats(probe *p, podkeep_context *ctx) {
+  while (podkeep_context_wait(ctx, p->options.watchdog_ms / 4) == PODKEEP_ERR_TIMEOUT) {
+    CHECK_OK(podkeep_context_heartbeat(ctx));
+    event_set(p->data);
+  }
+  return 0;
+}
+
+TEST(S8_watchdog__stalled_for_little_more_than_an_interval) {
+  probe *p = watched("suspended shortly", slow_ms(120));
+  p->data = world_alloc(sizeof(event));
+  p->run.does = tells_its_heartbeats;
+  podkeep_pod *pod = probe_running(p);
+  for (int i = 0; i < rounds(24); i++) {
+    event_clear(p->data);
+    event_wait(p->data);
+    stall(p->options.watchdog_ms * 6 / 5, child_of(p));
+    CHECK_STATUS(podkeep_pod_join(pod, p->options.watchdog_ms / 2), PODKEEP_ERR_TIMEOUT);
+    CHECK_NO_FAILURE(pod);
+    CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
+  }
+  probe_close(p, PODKEEP_OK);
+}
+
+/* One that is silent is caught all the same: one fresh interval is given, and no more. */
+TEST(S8_watchdog__one_fresh_interval_after_a_stall) {
+  probe *p = watched("suspended, then silent", slow_ms(300));
+  podkeep_monitor *m = watch(probe_make(p));
+  podkeep_pod *pod = probe_running(p);
+  uint64_t on = stall(3 * p->options.watchdog_ms, child_of(p)), interval = (uint64_t)p->options.watchdog_ms * MS;
+  podkeep_event e = NEXT_EVENT(m);
+  while (e.to != PODKEEP_STATE_STOPPING) e = NEXT_EVENT(m);
+  uint64_t stopping = e.time_ns;
+  CHECK(stopping >= on + interval);
+  CHECK(stopping <= on + interval * 2);
+  CHECK_OK(podkeep_monitor_free(m));
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  CHECK_ONLY_FAILURE(pod, PODKEEP_PHASE_RUN, PODKEEP_KIND_WATCHDOG, 0, NULL);
+  probe_free(p);
+}

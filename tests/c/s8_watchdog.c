@@ -1,0 +1,430 @@
+/* Section 8: the watchdog: armed by ready, fed only by heartbeats of the incarnation it watches; what a missed one means, and what
+ * it must not be taken for. */
+#include "probe.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define MS UINT64_C(1000000)
+
+static probe *watched(const char *name, int64_t interval_ms) {
+  probe *p = probe_new(name);
+  p->options.watchdog_ms = interval_ms;
+  p->no_hook = true;
+  return p;
+}
+
+static podkeep_event next_to(podkeep_monitor *m, podkeep_state to) {
+  podkeep_event e = NEXT_EVENT(m);
+  while (e.to != to) e = NEXT_EVENT(m);
+  return e;
+}
+
+static void check_missed(podkeep_pod *pod, uint32_t incarnation) {
+  podkeep_failure *f = FAILURE_OF(pod);
+  CHECK_FAILURE_IN(f, incarnation, PODKEEP_PHASE_RUN, PODKEEP_KIND_WATCHDOG, 0, NULL);
+  CHECK_OK(podkeep_failure_free(f));
+}
+
+/* Four times as often as it must. */
+static int32_t heartbeats(probe *p, podkeep_context *ctx) {
+  while (podkeep_context_wait(ctx, p->options.watchdog_ms / 4) == PODKEEP_ERR_TIMEOUT) CHECK_OK(podkeep_context_heartbeat(ctx));
+  return 0;
+}
+
+/* --- Missed ---------------------------------------------------------------------------------------------------------- */
+
+static int32_t spins(probe *p, podkeep_context *ctx) {
+  (void)p;
+  while (!podkeep_context_cancelled(ctx)) {}
+  return 0;
+}
+
+/* "caught within 1.5 intervals", and not before one is over. */
+static void caught(int32_t (*run)(probe *, podkeep_context *)) {
+  probe *p = watched("spinner", slow_ms(400));
+  p->run.does = run;
+  podkeep_monitor *m = watch(probe_make(p));
+  podkeep_pod *pod = probe_start(p);
+  uint64_t running = next_to(m, PODKEEP_STATE_RUNNING).time_ns;
+  podkeep_event e = NEXT_EVENT(m);
+  CHECK_INT(e.to, PODKEEP_STATE_STOPPING);
+  uint64_t after = e.time_ns - running, interval = (uint64_t)p->options.watchdog_ms * MS;
+  CHECK(after + MS >= interval);
+  CHECK(after <= interval * 3 / 2);
+  CHECK_EVENT(m, STOPPING, FAILED);
+  CHECK_OK(podkeep_monitor_free(m));
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  check_missed(pod, 0);
+  CHECK_STR(history_text(&p->called), "init run teardown");
+  probe_free(p);
+}
+
+TEST(S8_watchdog__catches_one_that_spins) { caught(spins); }
+TEST(S8_watchdog__catches_one_that_sleeps) { caught(NULL); }
+
+/* Fed for a while: the interval counts from the last heartbeat. */
+typedef struct last_beat {
+  uint64_t at;
+} last_beat;
+
+static int32_t falls_silent(probe *p, podkeep_context *ctx) {
+  for (int i = 0; i < 6; i++) {
+    CHECK_STATUS(podkeep_context_wait(ctx, p->options.watchdog_ms / 4), PODKEEP_ERR_TIMEOUT);
+    STORE(((last_beat *)p->data)->at, now_ns());
+    CHECK_OK(podkeep_context_heartbeat(ctx));
+  }
+  return podkeep_context_wait(ctx, PODKEEP_FOREVER);
+}
+
+TEST(S8_watchdog__counts_from_the_last_heartbeat) {
+  probe *p = watched("fading", slow_ms(400));
+  p->data = world_alloc(sizeof(last_beat));
+  p->run.does = falls_silent;
+  podkeep_monitor *m = watch(probe_make(p));
+  podkeep_pod *pod = probe_start(p);
+  podkeep_event e = next_to(m, PODKEEP_STATE_STOPPING);
+  uint64_t after = e.time_ns - ((last_beat *)p->data)->at, interval = (uint64_t)p->options.watchdog_ms * MS;
+  CHECK(after >= interval && after <= interval * 3 / 2);
+  CHECK_OK(podkeep_monitor_free(m));
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  check_missed(pod, 0);
+  probe_free(p);
+}
+
+/* It is a stop like any other: flag, time left, hook, teardown. */
+static int32_t looks_around(probe *p, podkeep_context *ctx) {
+  CHECK_OK(podkeep_context_wait(ctx, PODKEEP_FOREVER));
+  CHECK(podkeep_context_cancelled(ctx));
+  int64_t left = podkeep_context_time_left(ctx);
+  CHECK(left > 0 && left <= p->options.grace_ms);
+  event_wait(&p->hook.left);
+  return 0;
+}
+
+TEST(S8_watchdog__is_a_stop_with_hook_and_grace) {
+  probe *p = watched("hooked", slow_ms(100));
+  p->no_hook = false;
+  p->run.does = looks_around;
+  podkeep_pod *pod = probe_start(p);
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  check_missed(pod, 0);
+  CHECK_STR(history_text(&p->called), "init run cancel teardown");
+  probe_free(p);
+}
+
+/* What comes later hangs on it: it is the first failure. */
+TEST(S8_watchdog__is_the_first_of_a_chain) {
+  probe *p = watched("chained", slow_ms(100));
+  p->run.returns = 7;
+  p->teardown.returns = 8;
+  podkeep_pod *pod = probe_start(p);
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  podkeep_failure *f = FAILURE_OF(pod);
+  CHECK_FAILURE(f, PODKEEP_PHASE_RUN, PODKEEP_KIND_WATCHDOG, 0, NULL);
+  const podkeep_failure *second = podkeep_failure_secondary(f);
+  CHECK_FAILURE(second, PODKEEP_PHASE_RUN, PODKEEP_KIND_RETURNED, 7, NULL);
+  const podkeep_failure *third = podkeep_failure_secondary(second);
+  CHECK_FAILURE(third, PODKEEP_PHASE_TEARDOWN, PODKEEP_KIND_RETURNED, 8, NULL);
+  CHECK(podkeep_failure_secondary(third) == NULL);
+  CHECK_OK(podkeep_failure_free(f));
+  probe_free(p);
+}
+
+/* Deaf, too: a thread is let go, and a child is made to end. */
+TEST_WITH(S8_watchdog__then_force, NOT_MAIN(EXIT)) {
+  probe *p = watched("deaf", slow_ms(100));
+  p->options.grace_ms = p->options.kill_after_ms = SHORT_MS;
+  p->options.restart = PODKEEP_RESTART_NEVER;
+  p->run.held = p->s_may_die = true;
+  podkeep_pod *pod = probe_start(p);
+  CHECK_STATUS(podkeep_pod_join(pod, PODKEEP_FOREVER), forced_status());
+  CHECK_STATE(pod, forced_state());
+  podkeep_failure *f = FAILURE_OF(pod);
+  CHECK_FAILURE(f, PODKEEP_PHASE_RUN, PODKEEP_KIND_WATCHDOG, 0, NULL);
+  const podkeep_failure *second = podkeep_failure_secondary(f);
+  CHECK_FAILURE(second, PODKEEP_PHASE_RUN, PODKEEP_KIND_TIMEOUT, podkeep_failure_code(second), NULL);
+  CHECK_OK(podkeep_failure_free(f));
+  event_set(&p->run.go);
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  probe_free(p);
+}
+
+/* L14: the failure says why. */
+static int32_t says_what_it_does(probe *p, podkeep_context *ctx) {
+  (void)p;
+  CHECK_OK(podkeep_context_status(ctx, "sorting 7 piles"));
+  CHECK_OK(podkeep_context_heartbeat(ctx));
+  return podkeep_context_wait(ctx, PODKEEP_FOREVER);
+}
+
+TEST(S8_watchdog__says_why) {
+  for (int told = 0; told < 2; told++) {
+    probe *p = watched("Sorter", slow_ms(200));
+    if (told) p->run.does = says_what_it_does;
+    podkeep_pod *pod = probe_start(p);
+    CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+    CHECK_HAS(podkeep_last_error(), "no heartbeat for ");
+    podkeep_failure *f = FAILURE_OF(pod);
+    const char *text = podkeep_failure_message(f);
+    CHECK_HAS(text, "no heartbeat for ");
+    CHECK_HAS(text, "pod \"Sorter\" is RUNNING, in phase run for ");
+    CHECK_HAS(text, told ? "sorting 7 piles" : "no status");
+    CHECK_HAS(text, told ? "last heartbeat " : "; no heartbeat;");
+    CHECK_HAS(text, S_is_elsewhere() ? "process " : "thread ");
+    CHECK_OK(podkeep_failure_free(f));
+    probe_free(p);
+  }
+}
+
+/* --- Fed ------------------------------------------------------------------------------------------------------------- */
+
+TEST(S8_watchdog__is_fed) {
+  probe *p = watched("lively", slow_ms(200));
+  p->run.does = heartbeats;
+  podkeep_pod *pod = probe_running(p);
+  CHECK_STATUS(podkeep_pod_join(pod, 4 * p->options.watchdog_ms), PODKEEP_ERR_TIMEOUT);
+  CHECK_HAS(podkeep_last_error(), "last heartbeat ");
+  CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
+  CHECK_NO_FAILURE(pod);
+  probe_close(p, PODKEEP_OK);
+}
+
+/* By whatever thread of S's process. */
+static void feeds(void *arg) { CHECK_OK(podkeep_context_heartbeat(((probe *)arg)->ctx)); }
+
+TEST(S8_watchdog__is_fed_by_another_thread) {
+  probe *p = watched("nursed", slow_ms(400));
+  podkeep_pod *pod = probe_running(p);
+  for (int i = 0; i < 12; i++) {
+    pass_ms(p->options.watchdog_ms / 6); /* the pace is the subject */
+    in_S(&p->recipe, feeds, p);
+  }
+  CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
+  probe_close(p, PODKEEP_OK);
+}
+
+/* "a flood of them costs nothing more" than an atomic store and the look at a clock. */
+static int32_t floods(probe *p, podkeep_context *ctx) {
+  struct timespec from, to;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+  for (int i = 0; i < 1000000; i++)
+    if (podkeep_context_heartbeat(ctx) != PODKEEP_OK) return 1;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+  ((last_beat *)p->data)->at = (uint64_t)(to.tv_sec - from.tv_sec) * 1000 * MS + (uint64_t)to.tv_nsec - (uint64_t)from.tv_nsec;
+  event_set(&p->init.go);
+  return heartbeats(p, ctx);
+}
+
+TEST(S8_watchdog__a_flood) {
+  probe *p = watched("flooding", slow_ms(10000));
+  p->data = world_alloc(sizeof(last_beat));
+  p->run.does = floods;
+  podkeep_pod *pod = probe_running(p);
+  event_wait(&p->init.go);
+  uint64_t each = ((last_beat *)p->data)->at / 1000000;
+  fprintf(stderr, "%llu ns a heartbeat\n", (unsigned long long)each);
+  CHECK(each < 500 * (uint64_t)slow_factor());
+  CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
+  probe_close(p, PODKEEP_OK);
+}
+
+/* --- Armed by ready, disarmed by the stop ------------------------------------------------------------------------------ */
+
+static int32_t beats_and_waits(probe *p, podkeep_context *ctx) {
+  CHECK_OK(podkeep_context_heartbeat(ctx)); /* ignored: OK, and of no effect on what is not armed yet */
+  event_wait(p->data);
+  CHECK_OK(podkeep_context_heartbeat(ctx));
+  return 0;
+}
+
+TEST(S8_watchdog__not_before_ready) {
+  probe *p = watched("slow to start", slow_ms(150));
+  p->options.ready = PODKEEP_READY_NOTIFY;
+  p->data = world_alloc(sizeof(event));
+  p->init.does = beats_and_waits;
+  podkeep_monitor *m = watch(probe_make(p));
+  podkeep_pod *pod = probe_start(p);
+  event_wait(&p->init.entered);
+  pass_ms(2 * p->options.watchdog_ms); /* no news is what is waited for */
+  CHECK_STATE(pod, PODKEEP_STATE_STARTING);
+  event_set(p->data);
+  event_wait(&p->run.entered);
+  in_S(&p->recipe, feeds, p); /* STARTING still */
+  pass_ms(2 * p->options.watchdog_ms);
+  CHECK_STATE(pod, PODKEEP_STATE_STARTING);
+  CHECK_OK(ctx_ready(p));
+  uint64_t running = next_to(m, PODKEEP_STATE_RUNNING).time_ns;
+  uint64_t stopping = next_to(m, PODKEEP_STATE_STOPPING).time_ns;
+  CHECK(stopping - running + MS >= (uint64_t)p->options.watchdog_ms * MS);
+  CHECK_OK(podkeep_monitor_free(m));
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  check_missed(pod, 0);
+  probe_free(p);
+}
+
+static int32_t lingers(probe *p, podkeep_context *ctx) {
+  CHECK_OK(podkeep_context_heartbeat(ctx));
+  event_wait(p->data);
+  CHECK_OK(podkeep_context_heartbeat(ctx));
+  return 0;
+}
+
+static void not_while_stopping(bool cancel) {
+  probe *p = watched("slow to stop", slow_ms(150));
+  p->data = world_alloc(sizeof(event));
+  p->run.does = cancel ? NULL : does_return;
+  p->teardown.does = lingers;
+  podkeep_pod *pod = probe_start(p);
+  if (cancel) {
+    CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
+    CHECK_OK(podkeep_pod_cancel(pod));
+  }
+  event_wait(&p->teardown.entered);
+  pass_ms(3 * p->options.watchdog_ms); /* no news is what is waited for */
+  CHECK_TOLD_STATE(pod, PODKEEP_STATE_STOPPING);
+  event_set(p->data);
+  CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
+  CHECK_NO_FAILURE(pod);
+  probe_free(p);
+}
+
+TEST(S8_watchdog__not_while_stopping) { not_while_stopping(true); }
+TEST(S8_watchdog__not_in_teardown_of_a_natural_return) { not_while_stopping(false); }
+
+/* --- Over several lives ------------------------------------------------------------------------------------------------ */
+
+/* Restarted by policy; each life is watched anew, with its own incarnation in the record. */
+TEST(S8_watchdog__each_life) {
+  enum { N = 4 };
+  probe *p = watched("again and again", slow_ms(150));
+  p->options.restart = PODKEEP_RESTART_ON_FAILURE;
+  p->options.backoff_ms = p->options.backoff_max_ms = 1;
+  incarnation *lives = probe_lives(p, N);
+  lives[N - 1].run.does = heartbeats;
+  podkeep_monitor *m = watch(probe_make(p));
+  podkeep_pod *pod = probe_start(p);
+  for (uint32_t i = 0; i + 1 < N; i++) {
+    uint64_t running = next_to(m, PODKEEP_STATE_RUNNING).time_ns;
+    CHECK(NEXT_EVENT(m).time_ns - running + MS >= (uint64_t)p->options.watchdog_ms * MS);
+    podkeep_event e = NEXT_EVENT(m);
+    CHECK_INT(e.to, PODKEEP_STATE_RESTARTING);
+    CHECK_FAILURE_IN(e.failure, i, PODKEEP_PHASE_RUN, PODKEEP_KIND_WATCHDOG, 0, NULL);
+  }
+  CHECK_OK(podkeep_monitor_free(m));
+  event_wait(&lives[N - 1].run.entered);
+  CHECK_STATUS(podkeep_pod_join(pod, 3 * p->options.watchdog_ms), PODKEEP_ERR_TIMEOUT);
+  CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
+  probe_close(p, PODKEEP_OK);
+}
+
+/* Heartbeats of an earlier life feed nobody. */
+TEST_WITH(S8_watchdog__not_fed_by_an_earlier_life, NOT_PROCESS(OWN_THREADS)) {
+  probe *p = watched("haunted", slow_ms(200));
+  p->options.restart = PODKEEP_RESTART_ALWAYS;
+  p->options.max_restarts = 1;
+  p->options.backoff_ms = 1;
+  incarnation *lives = probe_lives(p, 2);
+  lives[0].run.does = does_return;
+  podkeep_pod *pod = probe_start(p);
+  event_wait(&lives[1].run.entered);
+  while (podkeep_pod_join(pod, p->options.watchdog_ms / 8) == PODKEEP_ERR_TIMEOUT)
+    CHECK_STATUS(podkeep_context_heartbeat(lives[0].ctx), PODKEEP_ERR_INVALID_STATE);
+  CHECK_STATE(pod, PODKEEP_STATE_FAILED);
+  check_missed(pod, 1);
+  probe_free(p);
+}
+
+/* --- Extend ---------------------------------------------------------------------------------------------------------- */
+
+static int32_t asks_for_more(probe *p, podkeep_context *ctx) {
+  STORE(((last_beat *)p->data)->at, now_ns());
+  CHECK_OK(podkeep_context_extend(ctx, 3 * p->options.watchdog_ms));
+  return podkeep_context_wait(ctx, PODKEEP_FOREVER);
+}
+
+static void extended(int64_t most, int64_t intervals) {
+  probe *p = watched("busy", slow_ms(200));
+  p->options.extend_max_ms = most * p->options.watchdog_ms;
+  p->data = world_alloc(sizeof(last_beat));
+  p->run.does = asks_for_more;
+  podkeep_monitor *m = watch(probe_make(p));
+  podkeep_pod *pod = probe_start(p);
+  uint64_t stopping = next_to(m, PODKEEP_STATE_STOPPING).time_ns;
+  uint64_t after = stopping - ((last_beat *)p->data)->at, interval = (uint64_t)p->options.watchdog_ms * MS;
+  CHECK(after + 5 * MS >= (uint64_t)intervals * interval);
+  CHECK(after <= ((uint64_t)intervals + 1) * interval);
+  CHECK_OK(podkeep_monitor_free(m));
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  check_missed(pod, 0);
+  probe_free(p);
+}
+
+TEST(S8_watchdog__extended) { extended(100, 3); }
+/* The maximum bounds what is added to the limit that stands: one interval and one more. */
+TEST(S8_watchdog__extended_up_to_the_maximum) { extended(1, 2); }
+
+/* The sum is of one incarnation: the next may ask again. */
+TEST(S8_watchdog__extended_in_each_life) {
+  probe *p = watched("busy twice", slow_ms(200));
+  p->options.extend_max_ms = 2 * p->options.watchdog_ms;
+  p->options.restart = PODKEEP_RESTART_ALWAYS;
+  p->options.max_restarts = 1;
+  p->options.backoff_ms = 1;
+  p->data = world_alloc(sizeof(last_beat));
+  p->run.does = asks_for_more;
+  probe_lives(p, 2);
+  podkeep_monitor *m = watch(probe_make(p));
+  podkeep_pod *pod = probe_start(p);
+  for (int i = 0; i < 2; i++) {
+    uint64_t running = next_to(m, PODKEEP_STATE_RUNNING).time_ns;
+    uint64_t after = next_to(m, PODKEEP_STATE_STOPPING).time_ns - running;
+    CHECK(after + 5 * MS >= 3 * (uint64_t)p->options.watchdog_ms * MS);
+  }
+  CHECK_OK(podkeep_monitor_free(m));
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  check_missed(pod, 1);
+  probe_free(p);
+}
+
+/* --- Limits that make no sense ------------------------------------------------------------------------------------------ */
+
+TEST(S8_watchdog__absurd_limits) {
+  probe *p = watched("patient", INT64_MAX);
+  podkeep_pod *pod = probe_running(p);
+  CHECK_STATUS(podkeep_pod_join(pod, SHORT_MS), PODKEEP_ERR_TIMEOUT);
+  CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
+  probe_close(p, PODKEEP_OK);
+
+  p = watched("hasty", 1);
+  podkeep_status status = podkeep_pod_join(probe_start(p), LIMIT_MS);
+  CHECK_STATUS(status, PODKEEP_ERR_FAILED);
+  check_missed(p->pod, 0);
+  probe_free(p);
+}
+
+TEST(S8_options_that_are_refused) {
+  static const struct {
+    const char *field;
+    podkeep_pod_options options;
+  } bad[] = {
+      {"watchdog_ms", {.watchdog_ms = -5}},       {"watchdog_ms", {.watchdog_ms = PODKEEP_FOREVER}},
+      {"backoff_ms", {.backoff_ms = -5}},         {"backoff_ms", {.backoff_ms = PODKEEP_FOREVER}},
+      {"backoff_max_ms", {.backoff_max_ms = -5}}, {"backoff_max_ms", {.backoff_max_ms = PODKEEP_FOREVER}},
+      {"restart_window_ms", {.restart_window_ms = -5}}, {"restart_window_ms", {.restart_window_ms = PODKEEP_FOREVER}},
+      {"restart", {.restart = -1}},               {"restart", {.restart = 3}},
+  };
+  probe *p = probe_new("refused");
+  probe_make_runtime(p);
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    podkeep_pod_options options = bad[i].options;
+    podkeep_pod *pod = NULL;
+    options.struct_size = sizeof options;
+    recipe_options(&p->recipe, &options);
+    CHECK_STATUS(podkeep_pod_new(p->runtime, &options, &pod), PODKEEP_ERR_INVALID_ARGUMENT);
+    CHECK(pod == NULL);
+    CHECK_HAS(podkeep_last_error(), bad[i].field);
+  }
+  probe_free(p);
+}
