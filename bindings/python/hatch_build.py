@@ -1,8 +1,9 @@
 """Builds the wheel and the sdist: hatchling calls the hooks below.
 
-The wheel carries the library, built with cargo from the crate: the repository that this directory stands in, or the copy
-of its sources that the sdist brings along in ``crate/``. ``PODKEEP_BUILD_LIBRARY`` names a library that is built already,
-for whoever packs it apart.
+The wheel carries the library and, beside it, where the library looks for it, the ``podkeep`` program. Both are built with
+cargo from the crate: the repository that this directory stands in, or the copy of its sources that the sdist brings along
+in ``crate/``. ``PODKEEP_BUILD_LIBRARY`` and ``PODKEEP_BUILD_PROGRAM`` name what is built already, for whoever packs them
+apart.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 LIBRARY = "libpodkeep.so.0"
-# What cargo needs of the repository to build the library, and its licences.
+PROGRAM = "podkeep"
+# What cargo needs of the repository to build them, and its licences.
 CRATE = ("Cargo.toml", "Cargo.lock", "build.rs", "src", "README.md", "LICENSE-MIT", "LICENSE-APACHE")
 
 
@@ -40,22 +42,40 @@ def version_of(crate: Path) -> str:
     return re.sub(r"-(alpha|beta|rc)\.?", lambda m: {"alpha": "a", "beta": "b", "rc": "rc"}[m[1]], found[1])
 
 
-def build_library(crate: Path) -> Path:
-    """Runs cargo, and asks it where the library is: the target directory may be anywhere."""
-    command = ["cargo", "build", "--release", "--lib", "--message-format=json-render-diagnostics"]
+def build(crate: Path) -> "tuple[Path, Path]":
+    """Runs cargo, and asks it where the library and the program are: the target directory may be anywhere."""
+    command = ["cargo", "build", "--release", "--lib", "--bin", PROGRAM, "--message-format=json-render-diagnostics"]
     if (crate / "Cargo.lock").is_file():
         command.append("--locked")
     try:
         ran = subprocess.run(command, cwd=crate, stdout=subprocess.PIPE, check=True, text=True)
     except FileNotFoundError:
         raise RuntimeError("cargo was not found: podkeep's library is written in Rust; install Rust first") from None
-    for line in reversed(ran.stdout.splitlines()):
+    library = program = None
+    for line in ran.stdout.splitlines():
         message: dict[str, Any] = json.loads(line)
-        if message.get("reason") == "compiler-artifact" and "cdylib" in message["target"]["kind"]:
-            for name in message["filenames"]:
-                if name.endswith(".so"):
-                    return Path(name)
-    raise RuntimeError("cargo built no shared library")
+        if message.get("reason") != "compiler-artifact":
+            continue
+        if "cdylib" in message["target"]["kind"]:
+            library = next((name for name in message["filenames"] if name.endswith(".so")), library)
+        if message["target"]["name"] == PROGRAM and message.get("executable"):
+            program = message["executable"]
+    if library is None or program is None:
+        raise RuntimeError(f"cargo built no {'shared library' if library is None else 'program'}")
+    return Path(library), Path(program)
+
+
+def built(crate: Path) -> "tuple[Path, Path]":
+    """The library and the program."""
+    given = [os.environ.get(name) for name in ("PODKEEP_BUILD_LIBRARY", "PODKEEP_BUILD_PROGRAM")]
+    if not any(given):
+        return build(crate)
+    if not all(given):
+        raise RuntimeError("PODKEEP_BUILD_LIBRARY and PODKEEP_BUILD_PROGRAM go together: set both or neither")
+    for path in given:
+        if not Path(str(path)).is_file():
+            raise RuntimeError(f"PODKEEP_BUILD_LIBRARY or PODKEEP_BUILD_PROGRAM names {path}, which is no file")
+    return Path(str(given[0])), Path(str(given[1]))
 
 
 class CustomMetadataHook(MetadataHookInterface):
@@ -74,12 +94,10 @@ class CustomBuildHook(BuildHookInterface):
         if version == "editable":
             # The package is used where its sources are: nothing can be carried, PODKEEP_LIBRARY names the library.
             return
-        given = os.environ.get("PODKEEP_BUILD_LIBRARY")
-        library = Path(given) if given else build_library(crate)
-        if not library.is_file():
-            raise RuntimeError(f"PODKEEP_BUILD_LIBRARY names {library}, which is no file")
-        # Pure Python and one library: any Python 3, this platform.
+        library, program = built(crate)
+        # Pure Python, one library and one program: any Python 3, this platform.
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform}"
         build_data["force_include"][str(library)] = f"podkeep/{LIBRARY}"
+        build_data["force_include"][str(program)] = f"podkeep/{PROGRAM}"

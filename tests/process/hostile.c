@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int channel, memory;
+static int channel, memory, shown; /* of PODKEEP_CHILD; what is shown to all children must be read-only to each */
 enum { INIT_OK = 1, READY, RECORD, RUN_RETURNED, STATUS, EXTEND, END, LOOK }; /* kinds */
 enum { CLAIMED_AT = 32 };                                                    /* in the memory */
 
@@ -64,8 +64,18 @@ static void stay(void) {
 }
 enum { FLOODERS = 4 };
 /* Goes on saying what is well formed, out of reach of its group, or in it; the child itself has ended. */
-static void flood_from_below(bool escaped) {
+static void flood_from_below(bool escaped, bool large) {
+  static char text[65536];
+  memset(text, 'x', sizeof text);
   run();
+  if (large && fork() == 0) { /* one alone: the words of several would mix */
+    if (escaped) setsid();
+    B->numbers[0] = getpid();
+    put_status(text, sizeof text);
+    event_set(&B->events[1]);
+    for (;;) put_status(text, sizeof text);
+  }
+  if (large) event_wait(&B->events[1]), _exit(0);
   for (int i = 0; i < FLOODERS; i++)
     if (fork() == 0) {
       if (escaped) setsid();
@@ -80,7 +90,7 @@ static void flood_from_below(bool escaped) {
 
 PROGRAM(hostile) {
   const char *how = arg_list[0], *marker = getenv("PODKEEP_CHILD");
-  CHECK(marker != NULL && sscanf(marker, "%d:%d", &channel, &memory) == 2);
+  CHECK(marker != NULL && sscanf(marker, "%d:%d:%d", &channel, &memory, &shown) == 3);
   fcntl(channel, F_SETFL, fcntl(channel, F_GETFL) & ~O_NONBLOCK);
   random_seed(1);
 #define HOW(name) if (strcmp(how, name) == 0)
@@ -132,8 +142,10 @@ PROGRAM(hostile) {
     event_set(&B->events[0]);
     for (;;) put_frame(EXTEND, "\xff\xff\xff\xff\xff\xff\xff\x7f", 8);
   }
-  HOW("floods from below") flood_from_below(false);
-  HOW("floods from below, escaped") flood_from_below(true);
+  HOW("floods from below") flood_from_below(false, false);
+  HOW("floods from below, escaped") flood_from_below(true, false);
+  HOW("floods from below with large words") flood_from_below(false, true);
+  HOW("floods from below with large words, escaped") flood_from_below(true, true);
   HOW("passes descriptors") {
     run();
     for (int i = 0; i < 300; i++) {
@@ -161,6 +173,29 @@ PROGRAM(hostile) {
       for (off_t i = 0; i < s.st_size; i++) at[i] = (unsigned char)random_below(256);
       if (event_is_set(&B->events[1])) _exit(3);
     }
+  }
+  HOW("overwrites what all children are shown") {
+    struct stat s;
+    char path[64];
+    CHECK(fstat(shown, &s) == 0 && s.st_size > 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", shown);
+    fchmod(shown, 0777);
+    int again = open(path, O_RDWR); /* the same file, opened anew */
+    const int fds[] = {shown, again};
+    for (int i = 0; i < 2; i++) {
+      unsigned char *at = mmap(NULL, (size_t)s.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[i], 0);
+      if (at != MAP_FAILED) {
+        B->numbers[0] |= 1;
+        memset(at, 0xff, (size_t)s.st_size);
+      }
+      if (write(fds[i], "\xff\xff\xff\xff\xff\xff\xff\xff", 8) == 8) B->numbers[0] |= 2;
+      if (ftruncate(fds[i], 0) == 0) B->numbers[0] |= 4;
+      if (fallocate(fds[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0) B->numbers[0] |= 8;
+    }
+    unsigned char *at = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, shown, 0);
+    CHECK(at != MAP_FAILED);
+    if (mprotect(at, (size_t)s.st_size, PROT_READ | PROT_WRITE) == 0) B->numbers[0] |= 16;
+    run(), stay();
   }
   HOW("punches holes in the memory") {
     B->numbers[0] = fallocate(memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096);
@@ -224,9 +259,18 @@ TEST(S3_hostile__bad_lengths_are_lost) {
 }
 TEST(S3_hostile__words_out_of_place_are_lost) {
   static const char *const ways[] = {"an unknown kind", "kind 0", "a host's word", "a word before the claim",
-                                     "a word after the end", "a status that is no text", "neither yes nor no", "no such phase",
+                                     "a status that is no text", "neither yes nor no", "no such phase",
                                      "records without end", NULL};
   lost_all_the_same(ways);
+}
+TEST(S3_hostile__a_word_after_the_end_is_lost_or_not_heard) { /* nobody listens after the end; it stays, and is made to end */
+  podkeep_pod *pod = hostile_start("a word after the end", false);
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  podkeep_failure *f;
+  CHECK_OK(podkeep_pod_failure(pod, &f));
+  CHECK(podkeep_failure_kind(f) == PODKEEP_KIND_LOST || podkeep_failure_kind(f) == PODKEEP_KIND_TIMEOUT);
+  CHECK_OK(podkeep_failure_free(f));
+  CHECK_OK(podkeep_pod_free(pod));
 }
 TEST(S3_hostile__a_closed_channel_is_lost) {
   static const char *const ways[] = {"channel closed", "channel shut", "channel shut both ways", NULL};
@@ -287,7 +331,7 @@ static void flooded_from_below(const char *how) {
   int64_t begun = now_ms();
   podkeep_status status = podkeep_pod_join(pod, LIMIT_MS);
   for (int i = 0; i < FLOODERS; i++)
-    if (alive((pid_t)B->numbers[i])) kill((pid_t)B->numbers[i], SIGKILL); /* it had left the group */
+    if (B->numbers[i] && alive((pid_t)B->numbers[i])) kill((pid_t)B->numbers[i], SIGKILL); /* it had left the group */
   CHECK_STATUS(status, PODKEEP_ERR_FAILED); /* its end without the library's word */
   CHECK_BELOW(now_ms() - begun, slow_ms(2000));
   bystander_is_well();
@@ -296,6 +340,8 @@ static void flooded_from_below(const char *how) {
 }
 TEST(S3_hostile__a_grandchilds_flood_outlives_no_child) { flooded_from_below("floods from below"); }
 TEST(S3_hostile__an_escaped_flood_outlives_no_child) { flooded_from_below("floods from below, escaped"); }
+TEST(S3_hostile__a_grandchilds_large_flood_outlives_no_child) { flooded_from_below("floods from below with large words"); }
+TEST(S3_hostile__an_escaped_large_flood_outlives_no_child) { flooded_from_below("floods from below with large words, escaped"); }
 TEST(S3_hostile__passed_descriptors_are_not_kept) {
   int before = open_descriptors();
   podkeep_pod *pod = hostile_start("passes descriptors", false);
@@ -333,6 +379,18 @@ TEST(S3_hostile__overwritten_memory) {
   CHECK_INT(podkeep_failure_kind(f), PODKEEP_KIND_EXIT); /* its real end */
   CHECK_INT(podkeep_failure_code(f), 3);
   CHECK_OK(podkeep_failure_free(f));
+  CHECK_OK(podkeep_pod_free(pod));
+  actor_close(bystander, PODKEEP_OK);
+}
+TEST(S3_hostile__what_all_are_shown_is_nobodys_to_write) {
+  bystander = actor_new("bystander");
+  actor_running(bystander);
+  podkeep_pod *pod = hostile_start("overwrites what all children are shown", false);
+  event_wait(&B->events[0]);
+  bystander_is_well();
+  CHECK_INT(bystander->teardown.count, 0);
+  CHECK_INT(B->numbers[0], 0);
+  CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_FAILED);
   CHECK_OK(podkeep_pod_free(pod));
   actor_close(bystander, PODKEEP_OK);
 }

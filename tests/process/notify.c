@@ -81,6 +81,7 @@ PROGRAM(speak) {
     } else if (strcmp(word, "mainpid") == 0) {
       char text[64];
       snprintf(text, sizeof text, "MAINPID=%d", (int)getpid());
+      STORE(B->numbers[1], getpid());
       say(text);
     } else if (strcmp(word, "child") == 0) {
       pid_t child = fork();
@@ -274,7 +275,7 @@ TEST(L6_notify__mainpid_gets_the_stop_signal) {
   B->numbers[15] = 0;
   podkeep_pod *pod = SPEAK(&o, "child", "trap", "mainpid", "say:READY=1", "pause");
   CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
-  CHECK(alive((pid_t)LOAD(B->numbers[0])));
+  CHECK(alive((pid_t)LOAD(B->numbers[1])) && LOAD(B->numbers[1]) != pod_pid(pod));
   pod_close(pod, PODKEEP_OK); /* its child trapped the signal, the parent waited for it and ended with its 0 */
   CHECK(event_is_set(&B->events[15]));
 }
@@ -301,6 +302,44 @@ TEST(L6_notify__mainpid_of_a_stranger_is_not_believed) {
   CHECK(alive(stranger));
   kill(stranger, SIGKILL);
   CHECK_INT(wait_code(stranger, LIMIT_MS), 128 + SIGKILL);
+}
+
+/* A process with this number, or 0: the kernel can be told which comes next, by root alone. */
+static pid_t stranger_with(pid_t number) {
+  char text[32];
+  for (int i = 0; i < 200 && kill(number, 0) != 0; i++) {
+    int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC), n = snprintf(text, sizeof text, "%d", (int)number - 1);
+    bool told = fd >= 0 && write(fd, text, (size_t)n) == n;
+    if (fd >= 0) close(fd);
+    if (!told) return 0;
+    pid_t pid = fork();
+    if (pid == 0)
+      for (;;) pause();
+    if (pid == number) return pid;
+    kill(pid, SIGKILL);
+    CHECK_INT(wait_code(pid, LIMIT_MS), 128 + SIGKILL);
+  }
+  return 0;
+}
+TEST(L6_notify__a_main_process_that_has_ended_is_not_signalled) { /* its number may be a stranger's by now; the child is, in its stead */
+  const char *const argv[] = {"/bin/sh", "-c", "trap 'exit 0' TERM; \"$0\" --do speak mainpid barrier exit:0; : >\"$1\"; while :; do sleep 1000 & wait; done",
+                              self_path(), world_path("over"), NULL};
+  podkeep_pod_options o = process_options();
+  o.grace_ms = slow_ms(3000);
+  podkeep_pod *pod = command_start("survived", argv, &o);
+  UNTIL(access(world_path("over"), F_OK) == 0);
+  pid_t number = (pid_t)LOAD(B->numbers[1]);
+  UNTIL(process_letter(number) == 0);
+  pid_t stranger = stranger_with(number);
+  if (stranger == 0) note("no stranger with the number of the main process could be made");
+  podkeep_status status = podkeep_pod_close(pod);
+  if (stranger) {
+    CHECK(alive(stranger));
+    CHECK(kill(stranger, SIGKILL) == 0);
+    CHECK_INT(wait_code(stranger, LIMIT_MS), 128 + SIGKILL);
+  }
+  CHECK_STATUS(status, PODKEEP_OK);
+  CHECK_OK(podkeep_pod_free(pod));
 }
 
 /* --- Strangers, garbage ----------------------------------------------------------------------------------------------------- */

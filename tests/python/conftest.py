@@ -36,15 +36,45 @@ def until(true, limit=LIMIT, what="it"):
         time.sleep(0.002)
 
 
+def status_of(pid):
+    """State, parent and group of a process; None: it is gone."""
+    try:
+        after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return after[0], int(after[1]), int(after[2])
+
+
+def alive(pid):
+    """It runs: neither gone nor a zombie."""
+    found = status_of(pid)
+    return found is not None and found[0] not in "ZX"
+
+
+def children(pid=None):
+    """The processes whose parent this one is, zombies too."""
+    mine = pid or os.getpid()
+    found = {int(name): status_of(name) for name in os.listdir("/proc") if name.isdigit()}
+    return [number for number, status in found.items() if status is not None and status[1] == mine]
+
+
+def content(path):
+    """What a file says, once it is there and says anything."""
+    until(lambda: path.exists() and path.stat().st_size, what=str(path))
+    return path.read_text()
+
+
 def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def warm():
-    """The library's lasting threads and descriptors are there before the first test counts."""
+    """The library's lasting threads, descriptors and guardian are there before the first test counts."""
     with podkeep.Pod(Idle) as pod, podkeep.Monitor(pod) as monitor:
         monitor.fileno()
+    with podkeep.Pod.command("sleep", "3600"):
+        pass
 
 
 @pytest.fixture(autouse=True)
@@ -56,11 +86,13 @@ def clean_world(warm):
         gc.collect()
         _kept.home._sweep_at = 0
         _kept.home.sweep()
-        return not _kept.home.table and descriptors() <= before
+        return not _kept.home.table and descriptors() <= before and not children()
 
     end = time.monotonic() + LIMIT
     while not clean():
-        assert time.monotonic() < end, f"left: {_kept.home.table} and {descriptors() - before} descriptors"
+        assert time.monotonic() < end, (
+            f"left: {_kept.home.table}, {descriptors() - before} descriptors, children {children()}"
+        )
         time.sleep(0.01)
 
 

@@ -15,6 +15,8 @@ SOURCES = [
     ROOT / "bindings/python/src/podkeep",
     ROOT / "examples/python/http_server.py",
     ROOT / "examples/python/asyncio_server.py",
+    ROOT / "examples/python/process_server.py",
+    ROOT / "examples/python/main_process.py",
     HERE / "programs/typed.py",
 ]
 

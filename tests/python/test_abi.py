@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -31,9 +32,10 @@ SCALARS = {
     "podkeep_ready_mode": ctypes.c_int32,
     "podkeep_restart": ctypes.c_int32,
     "podkeep_phase": ctypes.c_int32,
+    "podkeep_strategy": ctypes.c_int32,
     "podkeep_kind": ctypes.c_int32,
 }
-HANDLES = {"podkeep_runtime", "podkeep_pod", "podkeep_context", "podkeep_failure", "podkeep_monitor"}
+HANDLES = {"podkeep_runtime", "podkeep_pod", "podkeep_context", "podkeep_failure", "podkeep_group", "podkeep_monitor"}
 
 
 def as_ctypes(declared):
@@ -117,10 +119,27 @@ def test_struct_layout_is_the_compilers():
         else:
             at = getattr(struct, field)
             assert (at.offset, at.size) == (int(first), int(second)), line
-    assert seen == set(_abi.STRUCTS)
     words = [line.split() for line in LAYOUT.read_text("utf-8").splitlines()]
     rows = sum(1 for row in words if row and row[0] == "struct" and row[1] in _abi.STRUCTS)
-    assert rows == sum(1 + len(struct._fields_) for struct in _abi.STRUCTS.values())
+    assert rows == sum(1 + len(_abi.STRUCTS[name]._fields_) for name in seen)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_struct_layout_is_what_a_compiler_makes_of_the_header(tmp_path):
+    lines, expected = [], []
+    for name, struct in _abi.STRUCTS.items():
+        lines.append(f'printf("%zu\\n", sizeof({name}));')
+        expected.append(ctypes.sizeof(struct))
+        for field, _ in struct._fields_:
+            lines.append(f'printf("%zu %zu\\n", offsetof({name}, {field}), sizeof((({name} *)0)->{field}));')
+            expected += [getattr(struct, field).offset, getattr(struct, field).size]
+    body = "\n".join(lines)
+    (tmp_path / "layout.c").write_text(f"#include <podkeep.h>\n#include <stdio.h>\nint main(void) {{\n{body}\n}}\n")
+    subprocess.run(["cc", f"-I{ROOT / 'include'}", "-o", "layout", "layout.c"], cwd=tmp_path, check=True)
+    said = subprocess.run([str(tmp_path / "layout")], stdout=subprocess.PIPE, check=True).stdout.split()
+    assert [int(number) for number in said] == expected
+    declared = set(re.findall(r"struct (podkeep_\w+) \{", HEADER))
+    assert declared == set(_abi.STRUCTS)
 
 
 def constants():

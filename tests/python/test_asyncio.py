@@ -427,3 +427,65 @@ def test_pods_inside_pods():
     with Pod(outer):
         until(lambda: seen)
     assert seen == [State.RUNNING, State.STOPPED]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["run_forever", "task", "cancel"])
+def test_an_exit_in_a_loop_leaves_the_teardown_whole(kind, where):
+    done, error = [], kind(3)
+
+    class Exits(podkeep.AsyncRuntime):
+        async def run_forever(self, ctx):
+            if where == "run_forever":
+                raise error
+            if where == "task":
+                self.task = asyncio.ensure_future(self.exits())
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                done.append("run_forever")
+
+        async def exits(self):
+            raise error
+
+        async def cancel(self):
+            if where == "cancel":
+                raise error
+
+        async def teardown(self):
+            await asyncio.sleep(0.001)
+            done.append("teardown")
+
+    pod = Pod(Exits).start(wait=False)
+    if where == "cancel":
+        until(lambda: pod.state is not State.STARTING)
+        pod.cancel()
+    with pytest.raises(podkeep.PodFailed) as caught:
+        pod.join()
+    assert caught.value.__cause__ is error and caught.value.secondary is None
+    assert caught.value.code == (3 if isinstance(error, SystemExit) else -1)
+    assert done == (["teardown"] if where == "run_forever" else ["run_forever", "teardown"])
+
+
+def test_asyncio_is_imported_by_those_who_use_it(program):
+    # A process pod pays for each import at its start.
+    ran = program(
+        """
+import sys, podkeep
+@podkeep.runtime
+def idle(ctx):
+    ctx.wait()
+with podkeep.Pod(idle):
+    pass
+print("asyncio" in sys.modules, "subprocess" in sys.modules)
+from podkeep import AsyncRuntime
+print(issubclass(podkeep.AsyncRuntime, podkeep.Runtime), AsyncRuntime is podkeep.AsyncRuntime, "asyncio" in sys.modules)
+print(set(podkeep.__all__) <= set(dir(podkeep)))
+try:
+    podkeep.Nothing
+except AttributeError as error:
+    print(error)
+"""
+    ).end()
+    assert ran.err == ""
+    assert ran.lines == ["False False", "True True True", "True", "module 'podkeep' has no attribute 'Nothing'"]

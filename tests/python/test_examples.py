@@ -15,7 +15,15 @@ from conftest import ROOT
 EXAMPLES = ROOT / "examples/python"
 
 
-@pytest.mark.parametrize("name, page", [("http_server.py", "a Python pod"), ("asyncio_server.py", "an asyncio pod")])
+PAGES = {
+    "http_server.py": "a Python pod",
+    "asyncio_server.py": "an asyncio pod",
+    "process_server.py": "a Python process pod",
+    "main_process.py": "a main pod",
+}
+
+
+@pytest.mark.parametrize("name, page", list(PAGES.items()))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_page_is_served_and_the_cancel_is_clean(program, name, page, number):
     running = program(EXAMPLES / name)
@@ -36,7 +44,7 @@ def test_a_page_is_served_and_the_cancel_is_clean(program, name, page, number):
         socket.create_connection(("127.0.0.1", port), timeout=30)
 
 
-@pytest.mark.parametrize("name", ["http_server.py", "asyncio_server.py"])
+@pytest.mark.parametrize("name", list(PAGES))
 def test_a_port_that_is_taken_is_told_with_its_cause(program, name):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -45,6 +53,15 @@ def test_a_port_that_is_taken_is_told_with_its_cause(program, name):
     assert ran.code == 1
     assert re.search(r"^OSError: .*[Aa]ddress already in use", ran.err, re.MULTILINE)
     assert "direct cause" in ran.err and re.search(r"PodFailed: pod 'web' failed in (init|run) ", ran.err.splitlines()[-1])
+
+
+def test_a_crash_of_the_process_is_told_at_once(program):
+    running = program(EXAMPLES / "process_server.py")
+    url = running.line()
+    with pytest.raises(OSError):
+        urllib.request.urlopen(url + "crash", timeout=30)
+    ran = running.end()
+    assert ran.code == 1 and "PodFailed: pod 'web' failed in run (signal, code 11)" in ran.err
 
 
 def test_the_program_of_the_readme_runs(program):
@@ -63,7 +80,7 @@ def test_the_program_of_the_readme_runs(program):
     assert ran.code == -signal.SIGINT and "KeyboardInterrupt" in ran.err
 
 
-@pytest.mark.parametrize("name", ["http_server.py", "asyncio_server.py"])
+@pytest.mark.parametrize("name", list(PAGES))
 def test_a_signal_right_after_the_url_is_a_clean_end(program, name):
     for _ in range(5):
         running = program(EXAMPLES / name)

@@ -17,32 +17,7 @@ def test_an_unknown_option_is_a_type_error_that_names_it():
         Pod(Idle, graze=5.0)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"host": "process"},
-        {"restart": "on-failure"},
-        {"restart": "always"},
-        {"max_restarts": 3},
-        {"restart_window": 1.0},
-        {"backoff": 0.1},
-        {"backoff_max": 1.0},
-        {"watchdog": 1.0},
-        {"env": {"A": "b"}},
-        {"cwd": "/"},
-        {"kill_after": 1.0},
-    ],
-    ids=lambda options: "-".join(options),
-)
-def test_what_this_build_has_not_is_unsupported_in_the_librarys_words(options):
-    with pytest.raises(podkeep.Unsupported) as caught:
-        Pod(Idle, **options)
-    assert caught.value.status is Status.UNSUPPORTED
-    (name,) = options
-    assert name.split("_")[0] in str(caught.value)
-
-
-def test_options_that_are_the_default_are_taken():
+def test_options_are_taken():
     pod = Pod(
         Idle,
         name="all",
@@ -50,16 +25,25 @@ def test_options_that_are_the_default_are_taken():
         ready="run",
         ready_timeout=5,
         grace=2.5,
+        kill_after=1,
         extend_max=10,
         stack_size=1 << 20,
         kick_signal=10,
-        restart="never",
+        restart="on-failure",
+        max_restarts=3,
+        restart_window=30,
+        backoff=0.01,
+        backoff_max=1,
+        watchdog=3600,
     )
     with pod:
-        assert pod.name == "all"
+        assert pod.name == "all" and pod.restarts == 0
 
 
-@pytest.mark.parametrize("name", ["grace", "ready_timeout", "extend_max"])
+@pytest.mark.parametrize(
+    "name",
+    ["grace", "ready_timeout", "kill_after", "extend_max", "restart_window", "backoff", "backoff_max", "watchdog"],
+)
 def test_times_are_checked(name):
     with pytest.raises(podkeep.Error) as caught:
         Pod(Idle, **{name: -0.001})
@@ -81,7 +65,7 @@ def test_forever_is_a_grace_and_nothing_else():
 def test_words_are_checked():
     with pytest.raises(ValueError, match="'thread', 'process'"):
         Pod(Idle, host="cloud")
-    with pytest.raises(ValueError, match="'run', 'notify'"):
+    with pytest.raises(ValueError, match="'run', 'notify', 'port'"):
         Pod(Idle, ready="soon")
     with pytest.raises(ValueError, match="on-failure"):
         Pod(Idle, restart="sometimes")

@@ -13,6 +13,8 @@ from conftest import ROOT
 
 PYTHONS = [python for python in os.environ.get("PODKEEP_TEST_PACKAGE", "").split(os.pathsep) if python]
 PACKAGE = ROOT / "bindings/python"
+#: Unset, so that the package must do by itself.
+ALONE = ("PODKEEP_LIBRARY", "PODKEEP_PROGRAM", "PYTHONPATH")
 #: cargo may have all to build.
 LIMIT = 900
 
@@ -28,10 +30,23 @@ with podkeep.Pod(Idle) as pod:
 print(podkeep.__version__, pod.state, podkeep._abi.path_of_library())
 """
 
+PROCESS = """
+import os, podkeep
+@podkeep.runtime
+def web(ctx, *args):
+    print("in a process of its own:", args, os.path.basename(os.path.dirname(podkeep.__file__)), flush=True)
+    ctx.wait()
+if __name__ == "__main__":
+    with podkeep.Pod(web, args=(1, "two"), host="process") as pod:
+        assert pod.id != os.getpid()
+    with podkeep.Pod.command("sleep", "3600"):
+        pass
+    print(pod.state)
+"""
+
 
 def run(*command, **variables):
-    # No PODKEEP_LIBRARY, no PYTHONPATH: the package must do by itself.
-    env = {name: value for name, value in os.environ.items() if name not in ("PODKEEP_LIBRARY", "PYTHONPATH")}
+    env = {name: value for name, value in os.environ.items() if name not in ALONE}
     env.update({"PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables})
     ran = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True, timeout=LIMIT)
     assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
@@ -71,12 +86,22 @@ def test_pip_install_builds_and_carries_the_library(installed):
     assert library.endswith("site-packages/podkeep/libpodkeep.so.0")
 
 
+def test_the_program_is_beside_the_library_and_process_pods_run(installed, tmp_path):
+    library = run(installed, "-c", USE).split()[-1]
+    program = os.path.join(os.path.dirname(library), "podkeep")
+    assert os.access(program, os.X_OK)
+    (tmp_path / "program.py").write_text(PROCESS)
+    # Nothing else to be found: not on PATH either.
+    said = run(installed, tmp_path / "program.py", PATH="/usr/bin:/bin").splitlines()
+    assert said == ["in a process of its own: (1, 'two') podkeep", "stopped"]
+
+
 def test_an_example_runs_from_the_installed_package(installed):
     child = subprocess.Popen(
         [str(installed), str(ROOT / "examples/python/http_server.py")],
         stdout=subprocess.PIPE,
         text=True,
-        env={name: value for name, value in os.environ.items() if name not in ("PODKEEP_LIBRARY", "PYTHONPATH")},
+        env={name: value for name, value in os.environ.items() if name not in ALONE},
     )
     try:
         assert child.stdout.readline().startswith("http://127.0.0.1:")
@@ -92,7 +117,8 @@ def test_the_wheel_is_for_any_python_3_of_this_platform(wheel):
     assert (name, version, python, abi) == ("podkeep", crate_version(), "py3", "none")
     assert platform.startswith("linux_")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "podkeep/libpodkeep.so.0" in names and "podkeep/py.typed" in names
+    assert {"podkeep/libpodkeep.so.0", "podkeep/podkeep", "podkeep/py.typed"} <= set(names)
+    assert zipfile.ZipFile(wheel).getinfo("podkeep/podkeep").external_attr >> 16 & 0o111 == 0o111
     assert not [name for name in names if not name.startswith(("podkeep/", f"podkeep-{version}.dist-info/"))]
 
 
@@ -101,6 +127,9 @@ def test_the_same_wheel_works_in_each_interpreter(wheel, tmp_path, python):
     run(python, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "site", wheel)
     version, state, library = run(python, "-c", USE, PYTHONPATH=str(tmp_path / "site")).split()
     assert (version, state) == (crate_version(), "stopped") and library.startswith(str(tmp_path))
+    (tmp_path / "program.py").write_text(PROCESS)
+    said = run(python, tmp_path / "program.py", PYTHONPATH=str(tmp_path / "site")).splitlines()
+    assert said == ["in a process of its own: (1, 'two') podkeep", "stopped"]
 
 
 def test_the_sdist_brings_the_crate_and_builds(place):
@@ -118,4 +147,4 @@ def test_the_sdist_brings_the_crate_and_builds(place):
     run(*command, CARGO_TARGET_DIR=str(target))
     (made,) = (place / "again").iterdir()
     assert made.name.startswith(f"podkeep-{crate_version()}-py3-none-linux_")
-    assert "podkeep/libpodkeep.so.0" in zipfile.ZipFile(made).namelist()
+    assert {"podkeep/libpodkeep.so.0", "podkeep/podkeep"} <= set(zipfile.ZipFile(made).namelist())

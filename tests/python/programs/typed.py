@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from typing import List, Optional
 
 import podkeep
@@ -64,7 +65,39 @@ def use() -> List[str]:
     return [str(event.to) for event in podkeep.Monitor(pod)] + [str(left)]
 
 
+def use_processes() -> int:
+    with podkeep.Pod(Worker, (3,), host="process", env={"A": "b"}, cwd="/", kill_after=1.0) as pod:
+        pod.join(timeout=1)
+    try:
+        Named.command("redis-server", b"--port", ready="notify", stop_signal=signal.SIGINT).start().close()
+    except podkeep.PodFailed as error:
+        text: str = error.stderr + error.failure.traceback
+        print(text)
+    served: podkeep.Pod = podkeep.Pod.command("server", ready_port=8080)
+    library: Named = Named.library("./libworker.so", "worker", b"args", host="process")
+    podkeep.set_program("/usr/bin/podkeep")
+    code: int = podkeep.run(Worker, args=(3,), grace=1)
+    return code + library.run() + podkeep.run(served)
+
+
+def use_groups() -> int:
+    with podkeep.Group(strategy="rest_for_one", keep_going=True, grace=9.5) as group:
+        db: podkeep.Pod = group.add(podkeep.Pod(Worker, (3,), restart="on-failure", max_restarts=3, backoff=0.5, watchdog=9))
+        group.add(Named(ticker, restart="always", restart_window=60, backoff_max=9.0), after=[db, "other"], significant=True)
+        state: podkeep.State = group.start(wait=False).state
+        group.wait_ready(timeout=1)
+        group.join()
+    failure: Optional[podkeep.Failure] = group.failure
+    for event in podkeep.Monitor(group):
+        print(event.incarnation, state, failure)
+    return db.restarts
+
+
 async def use_async() -> None:
+    async with podkeep.Group() as group:
+        await group.ready(timeout=1)
+        await group.joined()
+        await group.closed()
     async with podkeep.Pod(Loop) as pod:
         await pod.ready(timeout=1)
         async for event in podkeep.Monitor(pod):
@@ -75,6 +108,10 @@ async def use_async() -> None:
 
 
 def wrong() -> None:
+    podkeep.Group(strategy=1)  # type: ignore[arg-type]
+    podkeep.Group().add(Worker)  # type: ignore[arg-type]
     podkeep.Pod(Worker, graze=5)  # type: ignore[call-arg]
     podkeep.Pod(Worker(3))  # type: ignore[arg-type]
     podkeep.Pod(Worker, grace="5")  # type: ignore[arg-type]
+    podkeep.Pod.command("true", host="thread")  # type: ignore[call-arg]
+    podkeep.Pod.command("true", 1)  # type: ignore[arg-type]

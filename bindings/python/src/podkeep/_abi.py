@@ -22,7 +22,7 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 ABI_VERSION = 0
 FOREVER = -1
@@ -78,6 +78,25 @@ class PodOptions(Structure):
     ]
 
 
+class GroupOptions(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("name", c_char_p),
+        ("strategy", c_int32),
+        ("keep_going", c_int32),
+        ("grace_ms", c_int64),
+    ]
+
+
+class MemberOptions(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("after", POINTER(c_char_p)),
+        ("significant", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
 class Event(Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -97,6 +116,8 @@ class Event(Structure):
 STRUCTS: Dict[str, Any] = {
     "podkeep_runtime_spec": RuntimeSpec,
     "podkeep_pod_options": PodOptions,
+    "podkeep_group_options": GroupOptions,
+    "podkeep_member_options": MemberOptions,
     "podkeep_event": Event,
 }
 
@@ -111,7 +132,13 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "podkeep_shutdown": (c_int32, [c_int64, POINTER(c_uint32)]),
     "podkeep_abandoned": (c_int32, [POINTER(c_uint32)]),
     "podkeep_runtime_new": (c_int32, [POINTER(RuntimeSpec), _OUT]),
+    "podkeep_runtime_from_command": (c_int32, [c_char_p, POINTER(c_char_p), _OUT]),
+    "podkeep_runtime_from_program": (c_int32, [c_char_p, POINTER(c_char_p), _OUT]),
+    "podkeep_runtime_from_library": (c_int32, [c_char_p, c_char_p, _OUT]),
     "podkeep_runtime_free": (c_int32, [c_void_p]),
+    "podkeep_export": (c_int32, [c_void_p]),
+    "podkeep_child_run": (c_int32, [POINTER(c_int32)]),
+    "podkeep_set_program": (c_int32, [c_char_p]),
     "podkeep_context_cancelled": (c_bool, [c_void_p]),
     "podkeep_context_wait": (c_int32, [c_void_p, c_int64]),
     "podkeep_context_fd": (c_int, [c_void_p]),
@@ -122,11 +149,13 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "podkeep_context_status": (c_int32, [c_void_p, c_char_p]),
     "podkeep_context_fail": (c_int32, [c_void_p, c_int32, c_char_p]),
     "podkeep_context_fail_as": (c_int32, [c_void_p, c_int32, c_int32, c_char_p]),
+    "podkeep_context_fail_with": (c_int32, [c_void_p, c_int32, c_int32, c_char_p, c_void_p, c_size_t]),
     "podkeep_context_incarnation": (c_uint32, [c_void_p]),
     "podkeep_context_args": (c_void_p, [c_void_p, POINTER(c_size_t)]),
     "podkeep_context_name": (c_char_p, [c_void_p]),
     "podkeep_pod_new": (c_int32, [c_void_p, POINTER(PodOptions), _OUT]),
     "podkeep_pod_start": (c_int32, [c_void_p]),
+    "podkeep_pod_run": (c_int32, [c_void_p, POINTER(c_int32)]),
     "podkeep_pod_cancel": (c_int32, [c_void_p]),
     "podkeep_pod_wait_ready": (c_int32, [c_void_p, c_int64]),
     "podkeep_pod_join": (c_int32, [c_void_p, c_int64]),
@@ -143,9 +172,22 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "podkeep_failure_kind": (c_int32, [c_void_p]),
     "podkeep_failure_code": (c_int32, [c_void_p]),
     "podkeep_failure_message": (c_char_p, [c_void_p]),
+    "podkeep_failure_data": (c_void_p, [c_void_p, POINTER(c_size_t)]),
+    "podkeep_failure_stderr": (c_char_p, [c_void_p]),
     "podkeep_failure_secondary": (c_void_p, [c_void_p]),
     "podkeep_failure_free": (c_int32, [c_void_p]),
+    "podkeep_group_new": (c_int32, [POINTER(GroupOptions), _OUT]),
+    "podkeep_group_add": (c_int32, [c_void_p, c_void_p, POINTER(MemberOptions)]),
+    "podkeep_group_start": (c_int32, [c_void_p]),
+    "podkeep_group_cancel": (c_int32, [c_void_p]),
+    "podkeep_group_wait_ready": (c_int32, [c_void_p, c_int64]),
+    "podkeep_group_join": (c_int32, [c_void_p, c_int64]),
+    "podkeep_group_close": (c_int32, [c_void_p]),
+    "podkeep_group_state": (c_int32, [c_void_p, POINTER(c_int32)]),
+    "podkeep_group_failure": (c_int32, [c_void_p, _OUT]),
+    "podkeep_group_free": (c_int32, [c_void_p]),
     "podkeep_monitor_new": (c_int32, [c_void_p, _OUT]),
+    "podkeep_monitor_new_group": (c_int32, [c_void_p, _OUT]),
     "podkeep_monitor_fd": (c_int32, [c_void_p, POINTER(c_int)]),
     "podkeep_monitor_next": (c_int32, [c_void_p, POINTER(Event), c_int64]),
     "podkeep_monitor_free": (c_int32, [c_void_p]),
@@ -205,6 +247,19 @@ def utf8(what: str, value: str) -> bytes:
         return value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"{what} cannot be written as UTF-8: {value!r}") from error
+
+
+def raw(what: str, value: "Union[str, bytes, os.PathLike[Any]]") -> bytes:
+    """What the system takes as bytes: a path, an argument. Strings as Python itself hands them to the system."""
+    made = os.fsencode(value)
+    if b"\0" in made:
+        raise ValueError(f"{what} must not contain a NUL character: {value!r}")
+    return made
+
+
+def strings(values: Sequence[bytes]) -> Any:
+    """A NULL-ended array of C strings, which keeps them alive."""
+    return (c_char_p * (len(values) + 1))(*values, None)
 
 
 def last_error() -> str:

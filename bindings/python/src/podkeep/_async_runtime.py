@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any, Mapping, Optional, Sequence, Type
+from typing import Any, Mapping, Optional, Sequence, Tuple, Type
 
 from . import _abi
 from ._context import Context, watch
@@ -22,6 +22,8 @@ class AsyncRuntime(Runtime):
     async def run_forever(self, ctx: Context) -> Any:
         """Runs until cancelled. None and 0 are a clean end; another int, or an exception, is a failure."""
         raise NotImplementedError(f"{type(self).__name__} has no run_forever")
+
+    setattr(run_forever, "_missing", True)
 
     def cancel(self) -> Any:
         """Override it to end run_forever in a way of your own."""
@@ -56,13 +58,18 @@ class _AsyncDriver(Driver):
 
     def run(self, ctx: Context) -> object:
         assert self.loop is not None
-        return self.loop.run_until_complete(self._main(ctx))
+        main = self.loop.create_task(self._main(ctx))
+        try:
+            return self.loop.run_until_complete(main)
+        except BaseException:
+            _settle(self.loop, main)
+            raise
 
     async def _main(self, ctx: Context) -> object:
         runtime = self.runtime
         assert runtime is not None
         loop = asyncio.get_running_loop()
-        work = loop.create_task(_awaited(runtime.run_forever(ctx)))
+        work = loop.create_task(_caught(runtime.run_forever(ctx)))
         asked = loop.create_task(watch(ctx))
         try:
             await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -77,11 +84,19 @@ class _AsyncDriver(Driver):
                     await asyncio.wait({work})
                     raise
                 await asyncio.wait({work})
+        except asyncio.CancelledError:
+            # By _settle.
+            work.cancel()
+            await asyncio.wait({work})
+            raise
         finally:
             asked.cancel()
         if work.cancelled() and ctx.cancelled:
             return _abi.CANCELLED
-        return work.result()
+        result, error = work.result()
+        if error is not None:
+            raise error
+        return result
 
     def teardown(self, ctx: Context) -> None:
         loop, self.loop = self.loop, None
@@ -99,6 +114,28 @@ class _AsyncDriver(Driver):
 
 async def _awaited(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
+
+
+async def _caught(value: Any) -> "Tuple[Any, Optional[BaseException]]":
+    """What a task must not raise, since that stops the loop and leaves whoever waits for the task to raise it once more."""
+    try:
+        return await _awaited(value), None
+    except (SystemExit, KeyboardInterrupt) as error:
+        return None, error
+
+
+def _settle(loop: asyncio.AbstractEventLoop, main: "asyncio.Task[Any]") -> None:
+    """SystemExit of a task of the user's own stopped the loop with the main task in it: that ends before the teardown."""
+    while not main.done():
+        main.cancel()
+        try:
+            loop.run_until_complete(asyncio.wait({main}))
+        except (SystemExit, KeyboardInterrupt):
+            # Of yet another task; the first one is the failure.
+            continue
+    if not main.cancelled():
+        # Seen, or asyncio would complain of it.
+        main.exception()
 
 
 def _end(loop: asyncio.AbstractEventLoop) -> None:

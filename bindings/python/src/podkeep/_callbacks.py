@@ -11,7 +11,7 @@ import threading
 import traceback
 from typing import Any, Optional
 
-from . import _abi, _kept, _thread
+from . import _abi, _kept, _thread, _trace
 from ._context import Context
 from ._kept import Kept
 from ._words import Kind, Phase
@@ -25,13 +25,14 @@ def _report(kept: Kept, context: Context, phase: Phase, error: BaseException) ->
         trace = trace.tb_next
     if trace is not None:
         error.__traceback__ = trace
-    kept.exceptions[context.incarnation, phase] = error
+    kept.remember(context.incarnation, phase, error)
     message = "".join(traceback.format_exception_only(type(error), error)).strip()
     code = error.code if isinstance(error, SystemExit) else -1
     if isinstance(code, bool) or not isinstance(code, int) or not 1 <= code <= 255:
         code = -1
     raw = message.replace("\0", "\\x00").encode("utf-8", "backslashreplace")
-    return int(_abi.lib.podkeep_context_fail_as(context._address, Kind.EXCEPTION, code, raw))
+    data = _trace.pack(error) if kept.pickles else b""
+    return int(_abi.lib.podkeep_context_fail_with(context._address, Kind.EXCEPTION, code, raw, data or None, len(data)))
 
 
 def _code(returned: object) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from typing import Optional
+import time
+from typing import TYPE_CHECKING, Optional
 
 from . import _abi, _errors, _times
 from ._words import Status
+
+if TYPE_CHECKING:
+    import asyncio
 
 # How often cancelled_async looks when the pod could get no descriptor (RLIMIT_NOFILE).
 _LOOK = 0.02
@@ -30,7 +33,19 @@ class Context:
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Sleeps until cancelled, or for so many seconds; returns whether it is cancelled. Other Python threads run."""
-        status = _abi.lib.podkeep_context_wait(self._address, _times.of_wait(timeout))
+        limit = _times.of_wait(timeout)
+        if limit == 0 or not _times.in_main():
+            return self._wait(limit)
+        # The native wait sleeps through signals; between two of them Python runs its handlers.
+        until = None if limit == _abi.FOREVER else time.monotonic() + limit / 1000
+        longest = _times.longest_ms()
+        while not self._wait(longest if until is None else min(longest, _times.left_ms(until))):
+            if until is not None and time.monotonic() >= until:
+                return False
+        return True
+
+    def _wait(self, ms: int) -> bool:
+        status = _abi.lib.podkeep_context_wait(self._address, ms)
         if status == Status.TIMEOUT:
             return False
         _errors.check(status)
@@ -92,6 +107,8 @@ class Context:
 
 async def watch(context: Context) -> None:
     """Waits for the cancel without marking the runtime as one that asks for it."""
+    import asyncio
+
     # A descriptor of this wait's own: a loop keeps one reader a descriptor, and the pod may close its own meanwhile.
     mine = -1
     try:

@@ -7,6 +7,7 @@ from typing import NoReturn, Optional
 
 from . import _abi
 from ._failure import Failure
+from ._trace import add_note, add_trace
 from ._words import Kind, Phase, State, Status
 
 
@@ -22,7 +23,11 @@ class Error(Exception):
 
 
 class PodFailed(Error):
-    """The pod failed. ``__cause__`` is the exception that its runtime raised, the same object, if it raised one."""
+    """The pod failed. ``__cause__`` is the exception that its runtime raised, if it raised one.
+
+    From a thread it is the same object. From a process it is one of the same type, with the traceback of that process as
+    a note; one that could not be rebuilt here leaves its traceback as a note on this exception.
+    """
 
     status = Status.FAILED
 
@@ -31,6 +36,8 @@ class PodFailed(Error):
         #: The whole record; the properties below are its fields.
         self.failure = failure
         self.__cause__ = failure.exception
+        if failure.exception is None and failure.traceback:
+            add_trace(self, failure.pod_name, failure.traceback)
 
     def __reduce__(self) -> "tuple[object, ...]":
         # The record travels; the exception object stays behind, it may not be picklable.
@@ -59,6 +66,11 @@ class PodFailed(Error):
     @property
     def message(self) -> str:
         return self.failure.message
+
+    @property
+    def stderr(self) -> str:
+        """The end of what the pod's process wrote to stderr, at most 64 KiB; empty for a thread."""
+        return self.failure.stderr
 
     @property
     def secondary(self) -> Optional[Failure]:
@@ -116,13 +128,10 @@ def check(status: int) -> None:
         fail(status)
 
 
-def add_note(exception: BaseException, note: str) -> None:
-    """A note on an exception that is on its way: ``add_note`` came with 3.11, its attribute is read by others, too."""
-    if hasattr(exception, "add_note"):
-        exception.add_note(note)
+def note_or_raise(error: Error, reason: Optional[BaseException]) -> None:
+    """How it ended, at the end of a block: a note on the exception that is on its way, which is never masked."""
+    if reason is None:
+        raise error
+    if isinstance(reason, PodFailed) and isinstance(error, PodFailed) and reason.failure == error.failure:
         return
-    notes = getattr(exception, "__notes__", None)
-    if not isinstance(notes, list):
-        notes = []
-        setattr(exception, "__notes__", notes)
-    notes.append(note)
+    add_note(reason, str(error))

@@ -77,8 +77,13 @@ def abandoned() -> int:
 
 def _join_all(home: Home, until: Optional[float]) -> None:
     """Cancels all, then waits for one after the other: all together take the time of the slowest."""
+    with home.lock:
+        groups = list(home.groups)
+    for group in groups:
+        _abi.lib.podkeep_group_cancel(group.pod)
     for kept in home.all():
-        _abi.lib.podkeep_pod_cancel(kept.pod)
+        if not kept.grouped:
+            _abi.lib.podkeep_pod_cancel(kept.pod)
     for kept in home.all():
         left = None if until is None else max(0.0, until - time.monotonic())
         _wait.wait(kept, _abi.lib.podkeep_pod_join, left)

@@ -7,10 +7,10 @@ import os
 import threading
 import weakref
 from ctypes import byref, c_int32
-from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol, Set, Tuple
 
-from . import _abi
-from ._runtime import Driver
+from . import _abi, _trace
+from ._runtime import Driver, Runtime
 from ._words import Phase, State, Status
 
 if TYPE_CHECKING:
@@ -19,29 +19,69 @@ if TYPE_CHECKING:
 
 # From this many pods on, those that have ended unseen are looked for.
 _SWEEP = 64
+# So many lives of a pod keep their exceptions, for a monitor that reads late.
+_LIVES = 8
+
+
+class Waited(Protocol):
+    """What can be waited for, a pod or a group; ``pod`` is its handle."""
+
+    pod: int
+
+    def watch(self, out: Any) -> int:
+        """Makes a monitor whose descriptor tells when to ask again."""
+
+    def state(self) -> Optional[State]:
+        """None: the library does not know it any more, or not in this process."""
+
+    def free(self) -> None:
+        """Gives back what is final or NEW."""
 
 
 class Kept:
     """One pod as the callbacks know it. It is in the table from before the library knows it until the library drops it.
 
-    It does not know its Pod, so that a Pod nobody holds can be collected while its thread runs.
+    It does not know its Pod, so that a Pod nobody holds can be collected while its thread runs. Without a driver nothing
+    of it is called in this process, and no drop comes: it leaves the table by itself. ``pickles``: its exceptions cross
+    from a process to its host.
     """
 
-    def __init__(self, driver: Driver, name: str) -> None:
-        self.driver = driver
+    def __init__(self, driver: Optional[Driver], name: str, pickles: bool = False) -> None:
+        self.called = driver is not None
+        self.driver = driver or Driver(Runtime, (), {})
         self.name = name
+        self.pickles = pickles
         self.home = home
         self.number = next(home.numbers)
         self.runtime = 0
         self.pod = 0
+        #: A group starts and stops it.
+        self.grouped = False
         #: Identifiers of the threads that are in one of this pod's callbacks.
         self.threads: Set[int] = set()
         self.exceptions: Dict[Tuple[int, Phase], BaseException] = {}
         with home.lock:
             home.table[self.number] = self
 
-    def exception(self, incarnation: int, phase: Phase) -> Optional[BaseException]:
-        return self.exceptions.get((incarnation, phase))
+    def exception(self, incarnation: int, phase: Phase, data: bytes) -> Optional[BaseException]:
+        """The object that a record stands for: the same one, however often it is asked for."""
+        found = self.exceptions.get((incarnation, phase))
+        if found is None and data and self.pickles:
+            rebuilt = _trace.rebuild(self.name, data)
+            if rebuilt is not None:
+                found = self.remember(incarnation, phase, rebuilt)
+        return found
+
+    def remember(self, incarnation: int, phase: Phase, error: BaseException) -> BaseException:
+        """Keeps the object of a failure; those of lives long past, of a pod that is restarted again and again, go."""
+        with self.home.lock:
+            for old in [at for at in self.exceptions if at[0] + _LIVES <= incarnation]:
+                del self.exceptions[old]
+            return self.exceptions.setdefault((incarnation, phase), error)
+
+    def watch(self, out: Any) -> int:
+        """Makes a monitor of it."""
+        return int(_abi.lib.podkeep_monitor_new(self.pod, out))
 
     def state(self) -> Optional[State]:
         """None: the library does not know it any more, or not in this process."""
@@ -60,6 +100,8 @@ class Kept:
         runtime, self.runtime = self.runtime, 0
         if runtime:
             _abi.lib.podkeep_runtime_free(runtime)
+        if not self.called:
+            self.home.drop(self.number)
 
     def free(self) -> None:
         """Gives both handles back, of a pod that is final or NEW."""
@@ -77,8 +119,10 @@ class Home:
         self.lock = threading.RLock()
         self.table: Dict[int, Kept] = {}
         self.numbers = itertools.count(1)
-        #: Pods whose Pod was forgotten while they ran: freed when they have ended.
-        self.forgotten: List[Kept] = []
+        #: Pods whose Pod, groups whose Group was forgotten while they ran: freed when they have ended.
+        self.forgotten: List[Waited] = []
+        #: To be cancelled before the pods, so that these stop in order.
+        self.groups: "weakref.WeakSet[Waited]" = weakref.WeakSet()
         #: For events: which Pod a handle is.
         self.pods: "weakref.WeakValueDictionary[int, Pod]" = weakref.WeakValueDictionary()
         #: The pods are being taken down for good: none is made any more.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import threading
 import time
@@ -10,11 +9,12 @@ import weakref
 import select
 from ctypes import byref, c_int, c_void_p, sizeof
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Optional, Type
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Optional, Type, Union
 
 from . import _abi, _errors, _failure, _kept, _wait
 from ._failure import Failure
-from ._times import of_wait
+from ._group import Group
+from ._times import longest_ms, of_wait
 from ._words import Phase, State, Status
 
 if TYPE_CHECKING:
@@ -42,15 +42,17 @@ class Event:
 
 
 class Monitor:
-    """The states of one pod, or of every pod of the process: first the present ones, then each change, in order.
+    """The states of one pod, of a group's members, or of every pod of the process: first the present ones, then each change, in order.
 
     Iterate over it, with ``for`` or ``async for``: that of one pod ends when the pod has. Or watch ``fileno()`` in an
     event loop of your own and read with ``next(timeout=0)`` until it gives None.
     """
 
-    def __init__(self, pod: "Optional[Pod]" = None) -> None:
+    def __init__(self, pod: "Union[Pod, Group, None]" = None) -> None:
         handle = c_void_p()
-        _errors.check(_abi.lib.podkeep_monitor_new(None if pod is None else pod._kept.pod, byref(handle)))
+        of_group = isinstance(pod, Group)
+        make = _abi.lib.podkeep_monitor_new_group if of_group else _abi.lib.podkeep_monitor_new
+        _errors.check(make(None if pod is None else pod._kept.pod, byref(handle)))
         self._handle = handle
         # What an event points to lives until the next one is read, so reading is one step.
         self._lock = threading.Lock()
@@ -72,7 +74,7 @@ class Monitor:
         if found is not None or limit == 0:
             return found
         bell = self._bell()
-        longest = _wait.longest_ms()
+        longest = longest_ms()
         while found is None:
             left = longest if until is None else min(longest, max(0, int((until - time.monotonic()) * 1000) + 1))
             if bell is not None:
@@ -86,6 +88,8 @@ class Monitor:
 
     async def next_async(self) -> Event:
         """The next event, for asyncio. One task at a time may wait on a monitor."""
+        import asyncio
+
         found = self._read(0)
         if found is not None:
             return found
@@ -166,8 +170,8 @@ class Monitor:
             _errors.check(status)
             pod = _kept.home.pods.get(raw.pod or 0)
 
-            def origin(incarnation: int, phase: Phase) -> Optional[BaseException]:
-                return None if pod is None else pod._kept.exception(incarnation, phase)
+            def origin(incarnation: int, phase: Phase, data: bytes) -> Optional[BaseException]:
+                return None if pod is None else pod._kept.exception(incarnation, phase, data)
 
             return Event(
                 sequence=raw.sequence,

@@ -21,6 +21,9 @@ class Runtime:
         """Blocks until cancelled. None and 0 are a clean end; another int, or an exception, is a failure."""
         raise NotImplementedError(f"{type(self).__name__} has no run_forever")
 
+    # How Pod tells a class that has none of its own.
+    setattr(run_forever, "_missing", True)
+
     def cancel(self) -> Any:
         """Override it to unblock what cannot poll: called at most once, beside run_forever, on a library thread."""
 

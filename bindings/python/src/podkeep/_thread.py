@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import Optional
+from typing import Optional, Type
 
 from . import _errors
 from ._context import Context
@@ -19,6 +19,8 @@ _release.restype = None
 _release.argtypes = [ctypes.c_int]
 # What PyGILState_Ensure answers inside a callback, where the GIL is held already (PyGILState_LOCKED).
 _LOCKED = 0
+# What stands for a thread that Python did not start.
+_FOREIGN: Type[threading.Thread] = getattr(threading, "_DummyThread")
 
 
 def keep_state() -> None:
@@ -40,7 +42,8 @@ def enter(context: Optional[Context], name: str) -> None:
     _local.context = context
     _local.inside = True
     thread = threading.current_thread()
-    if thread.name != name:
+    # A thread of Python's own, as the main thread of a pod's process is, keeps the name it has.
+    if thread.name != name and isinstance(thread, _FOREIGN):
         thread.name = name
 
 
@@ -60,7 +63,7 @@ def forget() -> None:
     active = getattr(threading, "_active", None)
     if isinstance(active, dict):
         ident = threading.get_ident()
-        if isinstance(active.get(ident), getattr(threading, "_DummyThread", ())):
+        if isinstance(active.get(ident), _FOREIGN):
             active.pop(ident, None)
 
 

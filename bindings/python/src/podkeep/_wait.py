@@ -8,32 +8,21 @@ price is one descriptor for as long as the wait lasts; where none is to be had, 
 
 from __future__ import annotations
 
-import asyncio
 import math
 import select
-import threading
 import time
 from ctypes import byref, c_int, c_void_p, sizeof
 from typing import Callable, Optional
 
 from . import _abi
-from ._kept import Kept
-from ._times import of_wait
+from ._kept import Waited
+from ._times import longest_ms, of_wait
 from ._words import State, Status
 
 # A native wait may not be interrupted, so it is never longer than this many milliseconds. The first one is shorter still:
 # most starts are over by then, and need no monitor.
 SLICE_MS = 20
 _FIRST_MS = 2
-# A signal that comes between Python's look for one and the system call's sleep is seen only after it: Ctrl-C has to be
-# answered within 0.1 s, so the main thread, the only one to handle signals, sleeps no longer than this.
-_MAIN_MS = 80
-_LONGEST_MS = 60_000
-
-def longest_ms() -> int:
-    """How long this thread may sleep at a time."""
-    return _MAIN_MS if threading.get_ident() == threading.main_thread().ident else _LONGEST_MS
-
 
 Call = Callable[[int, int], int]
 
@@ -41,11 +30,11 @@ Call = Callable[[int, int], int]
 class _Watch:
     """A monitor of one pod, as a bell."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: Waited) -> None:
         self._monitor = c_void_p()
         self.fd = -1
         self.live = False
-        if _abi.lib.podkeep_monitor_new(kept.pod, byref(self._monitor)) != Status.OK:
+        if kept.watch(byref(self._monitor)) != Status.OK:
             self._monitor = c_void_p()
             return
         fd = c_int()
@@ -67,7 +56,7 @@ class _Watch:
             _abi.lib.podkeep_monitor_free(self._monitor)
 
 
-def _ask(kept: Kept, call: Call, timeout: Optional[float], ms: int) -> Optional[int]:
+def _ask(kept: Waited, call: Call, timeout: Optional[float], ms: int) -> Optional[int]:
     """One poll of at most ms; None: not yet."""
     status = call(kept.pod, ms)
     if status != Status.TIMEOUT:
@@ -78,7 +67,7 @@ def _ask(kept: Kept, call: Call, timeout: Optional[float], ms: int) -> Optional[
     return None
 
 
-def wait(kept: Kept, call: Call, timeout: Optional[float]) -> int:
+def wait(kept: Waited, call: Call, timeout: Optional[float]) -> int:
     """Blocks this thread; Ctrl-C is answered and other threads run. The status; last_error() holds its sentence."""
     limit = of_wait(timeout)
     if limit == _abi.FOREVER:
@@ -107,8 +96,11 @@ def wait(kept: Kept, call: Call, timeout: Optional[float]) -> int:
         watch.free()
 
 
-async def wait_async(kept: Kept, call: Call, timeout: Optional[float]) -> int:
+async def wait_async(kept: Waited, call: Call, timeout: Optional[float]) -> int:
     """The same in a running event loop, which is never blocked."""
+    # Here and wherever else it is needed: importing it takes longer than all of podkeep, and each process pod would pay.
+    import asyncio
+
     limit = of_wait(timeout)
     if limit == _abi.FOREVER:
         timeout = None
