@@ -3,7 +3,7 @@
 //! Everything else in the crate is portable; a port to another system is this file and `host/`.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -151,11 +151,8 @@ pub(crate) fn unmap(base: *mut c_void, len: usize) {
 
 /// A new event descriptor: readable once [`signal_fd`] was called.
 pub(crate) fn event_fd() -> Result<OwnedFd, c_int> {
-    // SAFETY: a new descriptor, owned by the result.
-    unsafe {
-        let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
-        if fd < 0 { Err(errno()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
-    }
+    // SAFETY: numbers only.
+    process::owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
 }
 
 /// Makes the event descriptor readable.

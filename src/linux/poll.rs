@@ -1,7 +1,7 @@
 //! Waiting for many descriptors at once.
 
 use std::ffi::c_int;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use super::errno;
@@ -17,11 +17,8 @@ pub(crate) struct Ready {
 
 impl Poller {
     pub(crate) fn new() -> Result<Poller, c_int> {
-        // SAFETY: a new descriptor, owned by the result.
-        unsafe {
-            let fd = libc::epoll_create1(libc::EPOLL_CLOEXEC);
-            if fd < 0 { Err(errno()) } else { Ok(Poller(OwnedFd::from_raw_fd(fd))) }
-        }
+        // SAFETY: a number.
+        super::process::owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Poller)
     }
 
     /// Tells of `fd` whenever it can be read, or its other end is closed.

@@ -41,18 +41,11 @@ pub(crate) fn reap(pidfd: &OwnedFd) -> Ended {
     }
 }
 
-/// Sends a signal to the process behind a pidfd.
-pub(crate) fn signal_process(pidfd: &OwnedFd, signal: c_int) {
-    // SAFETY: numbers only.
-    unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0u32)
-    };
-}
-
-/// Sends a signal to a process by its number, which the caller knows to be held.
-pub(crate) fn signal_pid(pid: i32, signal: c_int) {
-    // SAFETY: numbers only.
-    unsafe { libc::kill(pid, signal) };
+/// Sends a signal to the process behind a pidfd; false: it has ended and was reaped.
+pub(crate) fn signal_process(pidfd: &OwnedFd, signal: c_int) -> bool {
+    let (fd, info) = (pidfd.as_raw_fd(), ptr::null::<libc::siginfo_t>());
+    // SAFETY: numbers and NULL.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, 0u32) == 0 }
 }
 
 /// Sends a signal to a whole process group, whose number its leader, alive or not yet reaped, holds.
@@ -74,9 +67,22 @@ pub(crate) fn pidfd_of(pid: i32) -> Result<OwnedFd, c_int> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0u32) } as c_int)
 }
 
-fn owned(fd: c_int) -> Result<OwnedFd, c_int> {
-    // SAFETY: a new descriptor that nobody else has.
-    if fd < 0 { Err(errno()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) }
+/// A new descriptor, never in the place of stdin, stdout or stderr, should the host have closed those.
+pub(crate) fn owned(fd: c_int) -> Result<OwnedFd, c_int> {
+    if fd < 0 {
+        return Err(errno());
+    }
+    // SAFETY: a new descriptor that nobody else has; then a copy of it that nobody else has.
+    unsafe {
+        let fd = OwnedFd::from_raw_fd(fd);
+        if fd.as_raw_fd() > 2 {
+            return Ok(fd);
+        }
+        match libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) {
+            copy if copy < 0 => Err(errno()),
+            copy => Ok(OwnedFd::from_raw_fd(copy)),
+        }
+    }
 }
 
 /// The same descriptor with a number that a plan may have.
@@ -159,11 +165,20 @@ pub(crate) fn shared_memory(name: &CStr, content: &[u8], length: usize) -> Resul
                 _ => return Err(errno()),
             }
         }
-        if libc::fcntl(raw, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL) != 0 {
+        // Of any size there is only this one; who may write is told by `seal`.
+        if libc::fcntl(raw, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW) != 0 {
             return Err(errno());
         }
         spare(fd)
     }
+}
+
+/// No seal of that memory can be changed any more. Not `writable`: nobody can write to it but through a mapping that is
+/// there already.
+pub(crate) fn seal(memory: &OwnedFd, writable: bool) -> Result<(), c_int> {
+    let seals = libc::F_SEAL_SEAL | if writable { 0 } else { libc::F_SEAL_FUTURE_WRITE };
+    // SAFETY: numbers only.
+    if unsafe { libc::fcntl(memory.as_raw_fd(), libc::F_ADD_SEALS, seals) } == 0 { Ok(()) } else { Err(errno()) }
 }
 
 /// The length of memory that cannot be resized any more; `None`: it is not such memory.

@@ -4,12 +4,12 @@
 //! copied, however large it is, and the few steps before the exec call nothing but the kernel.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering::*};
 
 use super::errno;
-use super::process::reap;
+use super::process::{self, owned, reap};
 
 /// How a child is to begin. Every pointer in it is read in the child, before its exec.
 pub(crate) struct Plan<'a> {
@@ -146,8 +146,18 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, NotSpawned> {
     if pid < 0 {
         return Err(NotSpawned::Resources(error));
     }
-    // SAFETY: the kernel has just made it for this process.
-    let child = Spawned { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
+    let pidfd = match owned(pidfd) {
+        Ok(pidfd) => pidfd,
+        Err(error) => {
+            // Without a hold on it the child must not live.
+            process::signal_group(pid, libc::SIGKILL);
+            plan.group.store(0, SeqCst);
+            // SAFETY: a child of ours.
+            unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+            return Err(NotSpawned::Resources(error));
+        }
+    };
+    let child = Spawned { pid, pidfd };
     let error = plan.outcome.error.load(Acquire);
     if error == 0 {
         return Ok(child);

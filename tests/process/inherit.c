@@ -192,6 +192,12 @@ TEST(S4_standard_descriptors_closed_in_the_host) { /* what the library opens may
   looked();
   CHECK_HAS(B->text, "fd 0=/dev/null\n");
   actor_close(a, PODKEEP_OK);
+  for (int fd = 0; fd < 3; fd++) { /* nothing of the library's has taken their place */
+    char path[32], target[200];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    if (n >= 0) check_failed(__FILE__, __LINE__, "descriptor %d is %.*s", fd, (int)n, target);
+  }
   CHECK(open("/dev/null", O_RDONLY) == 0 && dup2(kept, 1) == 1 && dup2(kept, 2) == 2);
   close(kept);
 }

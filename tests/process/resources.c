@@ -57,6 +57,33 @@ TEST(S6_no_descriptors__command) { without_descriptors(make_command, false); }
 TEST_WITH(S6_no_descriptors__first_pod, COLD, 60) { without_descriptors(make_actor, true); }
 TEST_WITH(S6_no_descriptors__first_command, COLD, 60) { without_descriptors(make_command, true); }
 
+TEST(S6_no_descriptors__standard_ones_closed) { /* each is made twice then, and either may be refused */
+  int kept = fcntl(1, F_DUPFD_CLOEXEC, 10);
+  CHECK(kept >= 10);
+  close(0), close(1), close(2);
+  struct rlimit before;
+  CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  int used = open_descriptors(), top = 0;
+  for (int fd = 3; fd < 200; fd++)
+    if (fcntl(fd, F_GETFD) >= 0) top = fd + 1;
+  for (int room = 0; room < 40; room++) {
+    podkeep_pod *pod = room % 2 ? make_command() : make_actor();
+    limit_to(RLIMIT_NOFILE, (rlim_t)(top - 8 + room)); /* among the numbers in use some are free */
+    podkeep_status status = podkeep_pod_start(pod);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    if (status == PODKEEP_OK) {
+      CHECK_OK(podkeep_pod_close(pod));
+    } else {
+      CHECK_STATUS(status, PODKEEP_ERR_RESOURCES);
+      CHECK_STATE(pod, NEW);
+    }
+    CHECK_OK(podkeep_pod_free(pod));
+    UNTIL(open_descriptors() <= used);
+  }
+  CHECK(open("/dev/null", O_RDONLY) == 0 && dup2(kept, 1) == 1 && dup2(kept, 2) == 2);
+  close(kept);
+}
+
 /* --- No processes ---------------------------------------------------------------------------------------------------------------- */
 
 HOST(crowded) { /* as a user who may have no more of them than he has */

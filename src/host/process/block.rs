@@ -156,6 +156,7 @@ pub(crate) fn make(brief: &Brief<'_>) -> Result<(View, OwnedFd), i32> {
     content.append(&mut tail);
     let length = content.len().next_multiple_of(PAGE);
     let memory = linux::process::shared_memory(c"podkeep-pod", &content, length)?;
+    linux::process::seal(&memory, true)?;
     let view = linux::process::map_shared(std::os::fd::AsRawFd::as_raw_fd(&memory), PAGE)?;
     Ok((View(view.cast()), memory))
 }

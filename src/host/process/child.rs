@@ -47,8 +47,8 @@ pub(crate) struct Said {
     records: Vec<Record>,
     /// The library's word for the end: whether it failed.
     end: Option<bool>,
-    /// Another process of the child's stands for it.
-    main_pid: Option<i32>,
+    /// Another process of the child's stands for it: held, so that its number is nobody else's.
+    main: Option<OwnedFd>,
     /// It broke the rules of the channel, and is killed for it.
     lost: bool,
     /// Its grace was spent: it was made to end.
@@ -263,7 +263,11 @@ impl Child {
                     Word::Status(text) => self.pod.set_status(text),
                     Word::Watchdog => self.view.heartbeat.store(linux::now(), Relaxed),
                     Word::ExtendMicros(micros) => self.pod.extend_limit(micros.saturating_mul(1000)),
-                    Word::MainPid(pid) if notify::is_own(*pid, self.pid) => said.main_pid = Some(*pid),
+                    Word::MainPid(pid) => {
+                        // First held, then looked at: what is signalled later is what was looked at.
+                        let held = process::pidfd_of(*pid).ok();
+                        said.main = held.filter(|_| notify::is_own(*pid, self.pid)).or(said.main.take());
+                    }
                     _ => {}
                 }
             }
@@ -288,9 +292,10 @@ impl Child {
             let signal =
                 self.pod.cell().process.as_ref().and_then(|process| process.stop_signal).unwrap_or(libc::SIGTERM);
             said.signal = Some(signal);
-            match said.main_pid {
-                Some(pid) => process::signal_pid(pid, signal),
-                None => process::signal_process(&self.pidfd, signal),
+            // The child itself in the stead of a main process that has ended.
+            let lives = |main: &&OwnedFd| !linux::poll::has_bytes(main); // a process descriptor is readable at its end
+            if !said.main.as_ref().filter(lives).is_some_and(|main| process::signal_process(main, signal)) {
+                process::signal_process(&self.pidfd, signal);
             }
             process::signal_process(&self.pidfd, libc::SIGCONT);
             return;

@@ -33,6 +33,7 @@ impl Guardian {
         let refused = |error| Error::resources(format!("no memory for the table of children: {}", describe(error)));
         let length = SLOTS * size_of::<AtomicU32>();
         let memory = process::shared_memory(c"podkeep-children", &[], length).map_err(refused)?;
+        process::seal(&memory, true).map_err(refused)?;
         let base = process::map_shared(memory.as_raw_fd(), length).map_err(refused)?;
         // SAFETY: mapped with this length, zeroed, never unmapped.
         let groups = unsafe { std::slice::from_raw_parts(base.cast_const().cast::<AtomicU32>(), SLOTS) };

@@ -16,6 +16,7 @@ pub(super) fn make() -> Result<OwnedFd> {
         |error| Error::resources(format!("no memory for what children are shown: {}", linux::describe(error)));
     let memory = process::shared_memory(c"podkeep-shown", &[], LENGTH).map_err(refused)?;
     let base = process::map_shared(memory.as_raw_fd(), LENGTH).map_err(refused)?;
+    process::seal(&memory, false).map_err(refused)?;
     let readable = process::read_only(&memory).map_err(refused)?;
     let region = table::ensure_region()?;
     region.shown.store(base.cast::<AtomicU64>(), SeqCst);
