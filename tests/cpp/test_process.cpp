@@ -123,13 +123,13 @@ CASE(process_arguments_cross) {
 }
 CASE(process_each_pod_has_its_own_arguments) {
   std::vector<podkeep::Pod> pods;
-  for (int number = 0; number < 4; ++number) {
-    pods.push_back(podkeep::Pod::make<Web>(process(), number, Colour::Red, std::string(static_cast<std::size_t>(number) * 10000u, 'x'), std::vector<std::string>(),
+  for (unsigned number = 0; number < 4; ++number) {
+    pods.push_back(podkeep::Pod::make<Web>(process(), static_cast<int>(number), Colour::Red, std::string(static_cast<std::size_t>(number) * 10000u, 'x'), std::vector<std::string>(),
                                            1s, false, Address()));
     pods.back().start();
   }
-  for (int number = 0; number < 4; ++number) {
-    const podkeep::Failure failure = failure_of([&] { pods[static_cast<std::size_t>(number)].join(20s); });
+  for (unsigned number = 0; number < 4; ++number) {
+    const podkeep::Failure failure = failure_of([&] { pods[number].join(20s); });
     REQUIRE(check::contains(failure.message, std::to_string(number) + " 0 \"" + std::string(static_cast<std::size_t>(number) * 10000u, 'x') + "\" 1000ms no 0"));
   }
 }
@@ -284,7 +284,7 @@ CASE(process_commands) {
   options.stop_signal = SIGUSR1;
   podkeep::Pod traps = podkeep::Pod::command({"sh", "-c", "trap 'exit 0' USR1; trap '' TERM; while :; do sleep 0.01; done"}, options);
   traps.start().wait_ready(20s);
-  (void)::kill(static_cast<pid_t>(traps.id()), 0);
+  traps.close();  // by that signal, or by what the shell makes of it
   podkeep::Pod none = podkeep::Pod::command({"./no-such-program"});
   const podkeep::Failure failure = failure_of([&] { none.start().join(20s); });
   REQUIRE(failure.phase == podkeep::Phase::Spawn && failure.code == 127 && check::contains(failure.message, "no-such-program"));

@@ -241,7 +241,8 @@ static int32_t act_ask_in_run(actor *a, podkeep_context *ctx) {
   ask_from_inside();
   CHECK(!podkeep_context_cancelled(ctx)); /* a close that would wait for itself cancels nothing */
   event_set(&a->events[2]);
-  return act_member(a, ctx);
+  event_wait(&a->events[0]); /* a hook is begun beside run_forever only */
+  return 0;
 }
 static int32_t act_ask_in_hook(actor *a, podkeep_context *ctx) {
   (void)ctx;

@@ -1,5 +1,4 @@
-/* callbacks.c: a program's own callbacks in a child that is the same program started anew (contract, L1 to L9; issue: Process
- * pods from four kinds of runtime). */
+/* callbacks.c: a program's own callbacks in a child that is the same program started anew (contract, L1 to L9). */
 #include "actor.h"
 
 #include <fcntl.h>

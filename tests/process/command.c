@@ -1,4 +1,4 @@
-/* command.c: any program as a pod: how it is named, how it ends, what its end means (L6; issue: Commands). */
+/* command.c: any program as a pod: how it is named, how it ends, what its end means (L6). */
 #include "actor.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* death.c: a child that dies: known at once, in every phase, with the reason (contract, section 2; issue: Death). */
+/* death.c: a child that dies: known at once, in every phase, with the reason (contract, section 2). */
 #include "actor.h"
 
 #include <errno.h>

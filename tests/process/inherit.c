@@ -1,4 +1,4 @@
-/* inherit.c: what a child gets from its host, and what not (contract, section 4; issue: Spawning). */
+/* inherit.c: what a child gets from its host, and what not (contract, section 4). */
 #include "actor.h"
 
 #include <dirent.h>

@@ -1,4 +1,4 @@
-/* notify.c: what a command says by sd_notify, in all its words, and who may say it (issue: Commands; L13). */
+/* notify.c: what a command says by sd_notify, in all its words, and who may say it (L13). */
 #include "actor.h"
 
 #include <errno.h>

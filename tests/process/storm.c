@@ -1,5 +1,5 @@
 /* storm.c: process pods started and ended at random moments by random means: no orphan, no zombie, no descriptor left, every
- * record right. PODKEEP_TEST_STORM: how many (2000 in the issue); PODKEEP_TEST_SEED: the seed that a bad run has printed. */
+ * record right. PODKEEP_TEST_STORM: how many; PODKEEP_TEST_SEED: the seed that a bad run has printed. */
 #include "actor.h"
 
 #include <signal.h>

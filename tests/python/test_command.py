@@ -1,4 +1,4 @@
-"""Pod.command and Pod.library: what is no Python class."""
+"""Pod.command and Pod.from_library: what is no Python class."""
 
 from __future__ import annotations
 
@@ -222,9 +222,9 @@ def worker(tmp_path_factory):
 
 @pytest.mark.parametrize("host", ["thread", "process"])
 def test_a_runtime_of_a_shared_library(worker, host):
-    with Pod.library(worker, "worker", host=host, ready="notify") as pod:
+    with Pod.from_library(worker, "worker", host=host, ready="notify") as pod:
         assert pod.name == "worker" and pod.state is State.RUNNING
-    pod = Pod.library(str(worker), "worker", b"fail", name="told", host=host).start(wait=False)
+    pod = Pod.from_library(str(worker), "worker", b"fail", name="told", host=host).start(wait=False)
     with pytest.raises(podkeep.PodFailed) as caught:
         pod.join()
     assert (caught.value.pod_name, caught.value.code, caught.value.message) == ("told", 4, "as it was told")
@@ -233,10 +233,10 @@ def test_a_runtime_of_a_shared_library(worker, host):
 def test_a_library_or_a_symbol_that_is_not_there(worker, tmp_path):
     for path, symbol in ((tmp_path / "none.so", "worker"), (worker, "nobody")):
         with pytest.raises(podkeep.Error) as caught:
-            Pod.library(path, symbol).start()
+            Pod.from_library(path, symbol).start()
         assert symbol in str(caught.value) or "none.so" in str(caught.value)
     with pytest.raises(TypeError, match="bytes"):
-        Pod.library(worker, "worker", "text")
+        Pod.from_library(worker, "worker", "text")
 
 
 def test_threads_may_make_commands_at_the_same_time():

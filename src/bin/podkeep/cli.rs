@@ -86,15 +86,15 @@ pub struct Run {
     pub args_file: Option<PathBuf>,
 
     /// A shared library that has the procedure
-    #[arg(long, value_name = "PATH", requires = "symbol", conflicts_with = "command")]
-    pub library: Option<PathBuf>,
+    #[arg(long = "library", value_name = "PATH", requires = "symbol", conflicts_with = "command")]
+    pub library_path: Option<PathBuf>,
 
     /// Which of the library's symbols it is
-    #[arg(long, value_name = "SYMBOL", requires = "library")]
+    #[arg(long, value_name = "SYMBOL", requires = "library_path")]
     pub symbol: Option<String>,
 
     /// The command and its arguments
-    #[arg(last = true, required_unless_present = "library", value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "library_path", value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

@@ -74,7 +74,7 @@ def use_processes() -> int:
         text: str = error.stderr + error.failure.traceback
         print(text)
     served: podkeep.Pod = podkeep.Pod.command("server", ready_port=8080)
-    library: Named = Named.library("./libworker.so", "worker", b"args", host="process")
+    library: Named = Named.from_library("./libworker.so", "worker", b"args", host="process")
     podkeep.set_program("/usr/bin/podkeep")
     code: int = podkeep.run(Worker, args=(3,), grace=1)
     return code + library.run() + podkeep.run(served)

@@ -24,7 +24,7 @@ class Pod:
     """One kept instance of a Runtime, in a thread of this process or in a process of its own.
 
     Takes the Runtime's class (or a function made one by ``@podkeep.runtime``); ``args`` and ``kwargs`` are the runtime's
-    own, handed to its ``__init__`` in the pod's thread or process. ``Pod.command`` and ``Pod.library`` keep other things
+    own, handed to its ``__init__`` in the pod's thread or process. ``Pod.command`` and ``Pod.from_library`` keep other things
     than Python classes. Options are keywords, times are in seconds; None is the library's default, ``podkeep.FOREVER`` no
     limit where there can be none:
 
@@ -172,7 +172,7 @@ class Pod:
         return pod
 
     @classmethod
-    def library(
+    def from_library(
         cls: Type[_Self],
         path: Union[str, "os.PathLike[str]"],
         symbol: str,
