@@ -107,7 +107,8 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), c_int> {
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
         return Err(errno());
     }
-    let (read, write) = (owned(ends[0])?, owned(ends[1])?);
+    let [read, write] = ends.map(owned); // both are ours before either is refused
+    let (read, write) = (read?, write?);
     // SAFETY: an own descriptor.
     unsafe { libc::fcntl(read.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
     Ok((read, spare(write)?))
@@ -120,7 +121,8 @@ pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), c_int> {
     if unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) } != 0 {
         return Err(errno());
     }
-    let (ours, theirs) = (owned(ends[0])?, owned(ends[1])?);
+    let [ours, theirs] = ends.map(owned);
+    let (ours, theirs) = (ours?, theirs?);
     // SAFETY: an own descriptor.
     unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
     Ok((ours, spare(theirs)?))
