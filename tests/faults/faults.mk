@@ -45,7 +45,7 @@ MEMCHECK := valgrind -q --error-exitcode=99 --num-callers=20
 MEMCHECK_LEAKS := --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite
 
 # Cases about intervals of milliseconds (S8, but for extend) say nothing at a fiftieth of the speed; AddressSanitizer has them.
-FAULTS_MEMCHECKED := L S1 S2 S3 S4 S5 S6 S7 S8_extend S9 race
+FAULTS_MEMCHECKED := L S1 S2 S3 S4 S5 S6 S7 S8_extend S9 race_c race_f race_m race_r race_S race_t race_w
 .PHONY: test-valgrind
 test-valgrind: build/c/conformance $(FAULTS_TOOLED:%=$(FAULTS_BUILD)/%)
 	@PODKEEP_TEST_SLOW=20 PODKEEP_TEST_FEWER=20 PODKEEP_TEST_TOOL=valgrind sh tests/faults/sum.sh \
