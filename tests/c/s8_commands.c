@@ -1,5 +1,5 @@
 /* Section 8 where S is any program: the same table of ends and policies, told by exit codes and signals; the watchdog by WATCHDOG=1. */
-#include "probe.h"
+#include "lives.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -70,15 +70,6 @@ static void command_free(command *c) {
   CHECK_OK(podkeep_pod_free(c->pod));
   CHECK_OK(podkeep_runtime_free(c->runtime));
   unlink(c->mark);
-}
-
-static podkeep_event next_to(podkeep_monitor *m, podkeep_state to) {
-  podkeep_event e = NEXT_EVENT(m);
-  while (e.to != to) {
-    CHECK(e.to != PODKEEP_STATE_STOPPED && e.to != PODKEEP_STATE_FAILED);
-    e = NEXT_EVENT(m);
-  }
-  return e;
 }
 
 typedef struct ending {

@@ -1,5 +1,5 @@
 /* Section 8: when another life begins, how many there may be, and what that costs. */
-#include "probe.h"
+#include "lives.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -21,13 +21,6 @@ static probe *failing(const char *name, uint32_t n) {
   lives[n - 1].run.does = NULL;
   lives[n - 1].run.returns = 0;
   return p;
-}
-
-/* The next event of that kind. */
-static podkeep_event next_to(podkeep_monitor *m, podkeep_state to) {
-  podkeep_event e = NEXT_EVENT(m);
-  while (e.to != to) e = NEXT_EVENT(m);
-  return e;
 }
 
 /* From the next RESTARTING to the STARTING after it. */

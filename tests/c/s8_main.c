@@ -1,5 +1,5 @@
 /* Sections 8 and 10: a main pod that is restarted: what the one above hears, what a signal does in the delay, and that its reign ends. */
-#include "probe.h"
+#include "lives.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -9,23 +9,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static probe *restarting(const char *name, uint32_t n, int64_t backoff_ms) {
-  probe *p = probe_new(name);
-  p->options.restart = PODKEEP_RESTART_ON_FAILURE;
-  p->options.backoff_ms = p->options.backoff_max_ms = backoff_ms;
-  incarnation *lives = probe_lives(p, n);
-  for (uint32_t i = 0; i + 1 < n; i++) {
-    lives[i].run.does = does_return;
-    lives[i].run.returns = (int32_t)i + 1;
-  }
-  return p;
-}
-
-static void until_restarting(podkeep_pod *pod) {
-  podkeep_state state = -1;
-  UNTIL(podkeep_pod_state(pod, &state) == PODKEEP_OK && state == PODKEEP_STATE_RESTARTING);
-}
-
 static bool is_default(int signal_number) {
   struct sigaction now;
   CHECK_INT(sigaction(signal_number, NULL, &now), 0);
@@ -34,7 +17,7 @@ static bool is_default(int signal_number) {
 
 /* It is a user's stop, and ends the delay at once; the exit code, 0, is checked by start_pod. */
 TEST_MAIN(S8_main__SIGTERM_in_the_delay) {
-  probe *p = restarting("waiting", 2, 60000);
+  probe *p = far_away("waiting");
   podkeep_pod *pod = probe_start(p);
   until_restarting(pod);
   CHECK_INT(kill(getpid(), SIGTERM), 0);
@@ -45,7 +28,7 @@ TEST_MAIN(S8_main__SIGTERM_in_the_delay) {
 }
 
 TEST_MAIN(S8_main__SIGTERM_in_a_later_life) {
-  probe *p = restarting("later", 3, 1);
+  probe *p = restarting("later", 3);
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->lives[2].run.entered);
   CHECK_INT(kill(getpid(), SIGTERM), 0);
@@ -56,7 +39,7 @@ TEST_MAIN(S8_main__SIGTERM_in_a_later_life) {
 
 /* Whatever became of its thread: the handlers are put back, and another main pod may follow. */
 TEST_MAIN(S8_main__its_reign_ends_though_its_thread_was_ended_from_inside) {
-  probe *p = restarting("deserter", 2, 1);
+  probe *p = restarting("deserter", 2);
   p->lives[0].run.does = does_exit;
   p->lives[0].s_may_die = true;
   podkeep_pod *pod = probe_start(p);
@@ -72,7 +55,7 @@ TEST_MAIN(S8_main__its_reign_ends_though_its_thread_was_ended_from_inside) {
 }
 
 TEST_MAIN(S8_main__its_reign_ends_though_a_later_life_ran_elsewhere) {
-  probe *p = restarting("emigrant", 2, 1);
+  probe *p = restarting("emigrant", 2);
   p->lives[0].run.does = does_exit;
   p->lives[0].s_may_die = true;
   podkeep_pod *pod = probe_start(p);
@@ -97,7 +80,7 @@ TEST_MAIN(S8_main__the_one_above_hears_of_no_stop_between_lives) {
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&place, sizeof place) == 0);
   CHECK_INT(setenv("NOTIFY_SOCKET", place.sun_path, 1), 0);
-  probe *p = restarting("reported", 3, 1);
+  probe *p = restarting("reported", 3);
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->lives[2].run.entered);
   CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));

@@ -1,5 +1,5 @@
 /* Section 8 under fire: a cancel at every step of start, restart and stop; many at a time; monitors that come late. */
-#include "probe.h"
+#include "lives.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -9,12 +9,6 @@ static probe *numbered(const char *name, int number) {
   char text[32];
   snprintf(text, sizeof text, "%s %d", name, number);
   return probe_new(text);
-}
-
-static uint32_t restarts_of(podkeep_pod *pod) {
-  uint32_t restarts = 99;
-  CHECK_OK(podkeep_pod_restarts(pod, &restarts));
-  return restarts;
 }
 
 /* Every change from one state to the next that the contract knows of; a merged event stands for several. */

@@ -1,32 +1,5 @@
 /* Section 8, L13 and L15: ready, over several lives: whose word it is, who waits for it, and by when it must come. */
-#include "probe.h"
-
-/* Its first n - 1 lives end by themselves, returning 1, 2, 3 ...; the last one waits for the cancel. */
-static probe *restarting(const char *name, uint32_t n) {
-  probe *p = probe_new(name);
-  p->options.restart = PODKEEP_RESTART_ON_FAILURE;
-  p->options.backoff_ms = p->options.backoff_max_ms = 1;
-  incarnation *lives = probe_lives(p, n);
-  for (uint32_t i = 0; i + 1 < n; i++) {
-    lives[i].run.does = does_return;
-    lives[i].run.returns = (int32_t)i + 1;
-  }
-  return p;
-}
-
-static uint32_t restarts_of(podkeep_pod *pod) {
-  uint32_t restarts = 99;
-  CHECK_OK(podkeep_pod_restarts(pod, &restarts));
-  return restarts;
-}
-
-static podkeep_state state_of(podkeep_pod *pod) {
-  podkeep_state state = -1;
-  CHECK_OK(podkeep_pod_state(pod, &state));
-  return state;
-}
-
-static void until_restarting(podkeep_pod *pod) { UNTIL(state_of(pod) == PODKEEP_STATE_RESTARTING); }
+#include "lives.h"
 
 /* --- Waiting for ready (L15) ------------------------------------------------------------------------------------------ */
 

@@ -1,6 +1,6 @@
 /* Section 8: the watchdog: armed by ready, fed only by heartbeats of the incarnation it watches; what a missed one means, and what
  * it must not be taken for. */
-#include "probe.h"
+#include "lives.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,12 +13,6 @@ static probe *watched(const char *name, int64_t interval_ms) {
   p->options.watchdog_ms = interval_ms;
   p->no_hook = true;
   return p;
-}
-
-static podkeep_event next_to(podkeep_monitor *m, podkeep_state to) {
-  podkeep_event e = NEXT_EVENT(m);
-  while (e.to != to) e = NEXT_EVENT(m);
-  return e;
 }
 
 static void check_missed(podkeep_pod *pod, uint32_t incarnation) {

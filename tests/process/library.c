@@ -12,7 +12,7 @@ static const char *library_path(void) { /* beside this program */
   static char path[4096];
   snprintf(path, sizeof path, "%s", self_path());
   char *slash = strrchr(path, '/');
-  snprintf(slash, sizeof path - (size_t)(slash - path), "/worker.so");
+  snprintf(slash + 1, sizeof path - (size_t)(slash + 1 - path), "%s", "worker.so");
   return path;
 }
 static podkeep_pod *library_make(const char *symbol, podkeep_host host, podkeep_ready_mode ready) {

@@ -179,7 +179,7 @@ TEST_WITH(S6_podkeep_program_by_option_and_environment, COLD, 60) {
   CHECK_OK(podkeep_set_program(world_path("by-option")));
   char library[4096];
   snprintf(library, sizeof library, "%s", self_path());
-  strcpy(strrchr(library, '/'), "/worker.so");
+  strcpy(strrchr(library, '/') + 1, "worker.so");
   podkeep_runtime *runtime;
   podkeep_pod *pod;
   podkeep_pod_options o = process_options();

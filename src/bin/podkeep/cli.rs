@@ -87,14 +87,14 @@ pub struct Run {
 
     /// A shared library that has the procedure
     #[arg(long = "library", value_name = "PATH", requires = "symbol", conflicts_with = "command")]
-    pub library_path: Option<PathBuf>,
+    pub shared_object: Option<PathBuf>,
 
     /// Which of the library's symbols it is
-    #[arg(long, value_name = "SYMBOL", requires = "library_path")]
+    #[arg(long, value_name = "SYMBOL", requires = "shared_object")]
     pub symbol: Option<String>,
 
     /// The command and its arguments
-    #[arg(last = true, required_unless_present = "library_path", value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "shared_object", value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

@@ -117,7 +117,7 @@ fn runtime(library: &Library, options: &Run) -> Result<*mut library::Opaque, Ref
         let _ = unsafe { (library.set_program)(program.as_ptr()) };
     }
     let mut runtime = ptr::null_mut();
-    let status = if let (Some(path), Some(symbol)) = (&options.library_path, &options.symbol) {
+    let status = if let (Some(path), Some(symbol)) = (&options.shared_object, &options.symbol) {
         let path = c_string(path.as_os_str())?;
         let symbol = c_string(OsStr::new(symbol))?;
         // SAFETY: terminated strings, which are copied, and a valid out pointer.

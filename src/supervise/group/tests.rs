@@ -4,7 +4,7 @@
 mod pods;
 
 use super::*;
-use pods::{Dice, Next, Pod, Restarts};
+use pods::{Dice, Next, Pod};
 
 fn is_down(state: State) -> bool {
     matches!(state, State::Stopped | State::Failed | State::Abandoned)
@@ -51,23 +51,7 @@ impl World {
             let grace = [0, 1, 5, 50, 1000, NEVER][dice.below(6) as usize];
             let after = (0..m).filter(|_| dice.one_in(3)).collect();
             course.add(Member { after, significant: dice.one_in(5), grace });
-            pods.push(Pod {
-                state: State::New,
-                next: Next::Nothing,
-                at: 0,
-                limit: NEVER,
-                grace,
-                failed: false,
-                ready: false,
-                user: false,
-                pulled: false,
-                life: 0,
-                due: 0,
-                restarts: [Restarts::Never, Restarts::OnFailure, Restarts::Always][dice.below(3) as usize],
-                room: dice.below(6) as u32,
-                is_thread: dice.one_in(2),
-                restless,
-            });
+            pods.push(Pod::random(grace, restless, &mut dice));
         }
         let model = Model {
             was_ready: vec![false; count],

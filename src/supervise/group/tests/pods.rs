@@ -69,6 +69,26 @@ pub(super) struct Pod {
 }
 
 impl Pod {
+    pub(super) fn random(grace: Nanos, restless: u64, dice: &mut Dice) -> Pod {
+        Pod {
+            state: State::New,
+            next: Next::Nothing,
+            at: 0,
+            limit: NEVER,
+            grace,
+            failed: false,
+            ready: false,
+            user: false,
+            pulled: false,
+            life: 0,
+            due: 0,
+            restarts: [Restarts::Never, Restarts::OnFailure, Restarts::Always][dice.below(3) as usize],
+            room: dice.below(6) as u32,
+            is_thread: dice.one_in(2),
+            restless,
+        }
+    }
+
     pub(super) fn ends(&mut self, failed: bool, now: Nanos, dice: &mut Dice) {
         self.failed |= failed;
         let pulled = std::mem::take(&mut self.pulled);
