@@ -7,10 +7,10 @@ CXX    ?= c++
 export STAGE
 
 # Debian's packages: a C and C++ compiler and tools, what the examples host (libuv, Asio), what the benches compare with
-# (GLib), what the tests check with (valgrind, clang, cmake, curl), keep as pods (redis, nginx) and compare with (tini,
-# dumb-init), and Python. Rust is not among them: see Cargo.toml.
+# (GLib), what the tests check with (valgrind, clang, cmake, curl, openssl), keep as pods (redis, nginx), compare with (tini,
+# dumb-init) and read what the program writes (systemd, man), and Python. Rust is not among them: see Cargo.toml.
 PACKAGES := build-essential pkg-config curl libuv1-dev libasio-dev libglib2.0-dev clang-14 cmake valgrind \
-            redis-server nginx tini dumb-init python3 python3-venv util-linux binutils
+            redis-server nginx tini dumb-init openssl systemd man-db groff-base python3 python3-venv util-linux binutils
 
 .PHONY: all
 all: stage
@@ -40,6 +40,11 @@ install:
 header:
 	PODKEEP_WRITE_HEADER=1 cargo test --locked --test header
 
+# What is generated from proto/. `make test` fails when it is stale.
+.PHONY: proto
+proto:
+	PODKEEP_WRITE_PROTO=1 cargo test --locked --test proto
+
 .PHONY: lint
 lint:
 	cargo fmt --check
@@ -50,10 +55,12 @@ test-rust: stage
 	cargo test --locked
 
 # The parts, each beside what it is about.
--include bindings/cpp/cpp.mk tests/c/c.mk tests/process/process.mk tests/program/program.mk tests/group/group.mk tests/faults/faults.mk bindings/python/python.mk examples/examples.mk benches/benches.mk tests/readme/readme.mk
+-include bindings/cpp/cpp.mk tests/c/c.mk tests/process/process.mk tests/program/program.mk tests/group/group.mk tests/faults/faults.mk \
+         tests/control/control.mk fuzz/fuzz.mk bindings/python/python.mk examples/examples.mk benches/benches.mk tests/readme/readme.mk
 
 # All that CI runs, the quick parts first.
-SUITES := lint test-rust test-c test-process test-group test-group-example test-program test-faults test-cpp lint-python test-python test-examples test-readme test-soak test-asan test-valgrind test-benches
+SUITES := lint test-rust test-c test-process test-group test-group-example test-program test-faults test-control test-small test-fuzz \
+          test-cpp lint-python test-python test-examples test-readme test-soak test-asan test-valgrind test-benches
 .PHONY: test
 test: deps
 	@for suite in $(SUITES); do \

@@ -1,5 +1,6 @@
 /* The child of the peers that execute a program. Without an argument: says ready on 1, waits for the end of 0, exits.
- * `notify`: says ready as sd_notify(3) does, waits for a signal. `pause`: says nothing, waits for a signal. */
+ * `notify`: says ready as sd_notify(3) does, waits for a signal. `pause`: says nothing, waits for a signal. `fail`: ends
+ * with 1 at once. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ static int say_ready(void) {
 
 int main(int argc, char **argv) {
   char byte;
+  if (argc > 1 && strcmp(argv[1], "fail") == 0) return 1;
   if (argc > 1) {
     if (strcmp(argv[1], "notify") == 0 && !say_ready()) return 1;
     for (;;) pause();

@@ -77,6 +77,10 @@ static void print_value(double value, enum unit unit) {
     printf("%8.2f KiB", value);
   else if (unit == COUNT)
     printf("%8.2f    ", value);
+  else if (unit == RATE)
+    printf("%9.0f /s", value);
+  else if (unit == PERCENT)
+    printf("%9.4f %%", value);
   else if (value < 1e3)
     printf("%9.2f ns", value);
   else if (value < 1e6)
@@ -102,10 +106,11 @@ void print_row(const struct row *row) {
   }
   const double typical = median(mine, count), times = median(ratio, count); /* median sorts: ratio[0] is the least */
   print_value(typical, row->unit);
-  if (row->unit != COUNT) printf("  x %6.2f  (%.2f to %.2f)", times, ratio[count / 4], ratio[count - 1 - count / 4]);
-  const double compared = row->unit == KIB ? typical : times;
-  if (row->aim > 0)
-    printf("   aim %s %.2f: %s", row->unit == KIB ? "KiB <=" : "x <=", row->aim, compared <= row->aim ? "met" : "missed");
+  if (row->unit == TIME || row->unit == KIB)
+    printf("  x %6.2f  (%.2f to %.2f)", times, ratio[count / 4], ratio[count - 1 - count / 4]);
+  const double compared = row->unit == KIB || row->unit == PERCENT ? typical : times;
+  const char *what = row->unit == KIB ? "KiB" : row->unit == PERCENT ? "%" : "x";
+  if (row->aim > 0) printf("   aim %s <= %.2f: %s", what, row->aim, compared <= row->aim ? "met" : "missed");
   printf("\n");
 }
 

@@ -4,7 +4,7 @@
 #define PODKEEP_BENCHES_ROUNDS_H
 
 enum { MAX_ROUNDS = 101, MAX_MEASURES = 16, MAX_PEERS = 16 };
-enum unit { TIME, KIB, COUNT };
+enum unit { TIME, KIB, COUNT, RATE, PERCENT };
 
 extern int rounds; /* how many there are */
 extern int failed; /* a program did not end well */
@@ -18,7 +18,8 @@ void run_program(char *const argv[], const char *what, int round);
 void shuffle(int *order, int count);
 
 /* One row: the peer's median, and the median of its ratios to another measure of another peer in the same round. With an
- * `aim` above 0 it says whether that is met: by the ratio, or with KIB by the value. */
+ * `aim` above 0 it says whether that is met: by the ratio, or with KIB and PERCENT by the value. COUNT, RATE and PERCENT
+ * stand without a ratio. */
 struct row {
   const char *name;
   int measure, peer, floor_measure, floor_peer;

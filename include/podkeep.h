@@ -34,6 +34,7 @@ extern "C++" { template <class T> inline T podkeep_init_() { T t = T(); t.struct
 #define PODKEEP_EVENT_INIT PODKEEP_INIT_(podkeep_event)
 #define PODKEEP_GROUP_OPTIONS_INIT PODKEEP_INIT_(podkeep_group_options)
 #define PODKEEP_MEMBER_OPTIONS_INIT PODKEEP_INIT_(podkeep_member_options)
+#define PODKEEP_CONTROL_OPTIONS_INIT PODKEEP_INIT_(podkeep_control_options)
 
 #define PODKEEP_FOREVER INT64_C(-1) /* a wait without a limit; 0 polls */
 
@@ -47,6 +48,9 @@ extern "C++" { template <class T> inline T podkeep_init_() { T t = T(); t.struct
 // One incarnation of a pod, seen from inside: valid on any thread of its process from init's entry to teardown's
 // return; afterwards, and in the child of a fork, it reads cancelled. Opaque; a handle, never an address.
 typedef struct podkeep_context podkeep_context;
+
+// A control service of this process's pods. Opaque; a handle, never an address.
+typedef struct podkeep_control podkeep_control;
 
 // Why an incarnation ended: an immutable snapshot. Opaque; a handle, never an address.
 typedef struct podkeep_failure podkeep_failure;
@@ -212,6 +216,21 @@ typedef struct podkeep_event {
   // Events of this pod merged into this one, because the reader was slow.
   uint32_t missed;
 } podkeep_event;
+
+// Where a control service listens, and to whom. Begin with PODKEEP_CONTROL_OPTIONS_INIT; zero in a field is its default.
+typedef struct podkeep_control_options {
+  // Of this struct, in bytes.
+  size_t struct_size;
+  // "unix:PATH": a socket for this user and root, made with its directory if only that is missing; "tcp:HOST:PORT", port 0:
+  // any. NULL: a private socket of this process.
+  const char *address;
+  // PEM files, all three or none: the service's certificate ...
+  const char *tls_cert;
+  // ... its key ...
+  const char *tls_key;
+  // ... and the authorities that vouch for its clients. Needed for an address that other machines can reach.
+  const char *tls_client_ca;
+} podkeep_control_options;
 
 // Done.
 #define PODKEEP_OK 0
@@ -379,7 +398,8 @@ const char *podkeep_version(void);
 // Cancels every pod of the process, refuses new ones, and waits up to timeout_ms; afterwards no callback but a drop
 // starts (a thread that comes back late gets no teardown). *left, which may be NULL: how many pods did not end.
 // Not a poll: with 0, too, pods that have not ended by then get no teardown. Repeatable; a later podkeep_runtime_new or podkeep_pod_new is INVALID_STATE. With PODKEEP_FOREVER a pod that is
-// ABANDONED is not waited for. Any thread; blocks.
+// ABANDONED is not waited for. What children that have ended left on their stderr is waited for, too, as long as the host's
+// takes some of it every 2 s. Any thread; blocks.
 // OK; TIMEOUT: some are left, the sentence tells which and where they are stuck; INVALID_ARGUMENT: a negative time;
 // DEADLOCK: from a pod's thread, a hook, a log callback or a drop (not with 0); RESOURCES.
 podkeep_status podkeep_shutdown(int64_t timeout_ms,
@@ -424,7 +444,7 @@ podkeep_status podkeep_runtime_from_library(const char *path,
 
 // Says where the `podkeep` program is, which process pods need; NULL: it is looked for again, in the variable
 // PODKEEP_PROGRAM, beside the library (in its directory, in ../bin) and in PATH. Any thread; does not block; concerns later
-// starts. OK; NOT_FOUND: there is no program.
+// starts. OK; NOT_FOUND: there is no program; INVALID_ARGUMENT: not UTF-8; RESOURCES.
 podkeep_status podkeep_set_program(const char *path);
 
 // Lets the children of this program's process pods run `runtime`, which they find by its name. First thing in main, before
@@ -518,10 +538,10 @@ podkeep_status podkeep_pod_new(struct podkeep_runtime *runtime,
 
 // Starts it; does not wait for ready. Any thread; blocks for a process pod until its program has begun. A program that
 // cannot be run is a failure of the pod (phase SPAWN).
-// OK; INVALID_STATE: it was started or cancelled before, or its callbacks cannot be run in a child (the runtime was not
-// exported, podkeep_child_run was never called, this is a child that has not claimed its pod); NOT_FOUND: no podkeep
-// program; RESOURCES: no thread or process to be had; after the last two nothing was left behind and it is NEW still;
-// INVALID_HANDLE; FORKED.
+// OK; INVALID_STATE: it was started or cancelled before, is a group's member, or its callbacks cannot be run in a child (the
+// runtime was not exported, podkeep_child_run was never called, this is a child that has not claimed its pod); NOT_FOUND:
+// no podkeep program; RESOURCES: no thread or process to be had; after the last two nothing was left behind and it is NEW
+// still; INVALID_HANDLE; FORKED.
 podkeep_status podkeep_pod_start(struct podkeep_pod *pod);
 
 // Asks for the end: the state changes before this returns. Any thread, any time, any number of times, signal handlers
@@ -545,7 +565,8 @@ podkeep_status podkeep_pod_join(struct podkeep_pod *pod,
 
 // Cancels and waits for the end, bounded by the grace. Any thread; blocks. A NEW pod is STOPPED; twice is harmless.
 // OK: STOPPED; FAILED; TIMEOUT: ABANDONED, the sentence tells where its thread is stuck; DEADLOCK: from its own thread
-// or hook (then it is not cancelled), a log callback or a drop; INVALID_HANDLE; FORKED.
+// or hook (then it is not cancelled), a log callback or a drop; INVALID_STATE: it is a group's member; INVALID_HANDLE;
+// FORKED.
 podkeep_status podkeep_pod_close(struct podkeep_pod *pod);
 
 // Ends the handle: a running pod is cancelled and let go; who waits already goes on waiting. Any thread and place;
@@ -575,11 +596,12 @@ podkeep_status podkeep_pod_failure(struct podkeep_pod *pod,
 // with 128 + its number, and so does a grace that is spent (124 without a signal). A pod with PODKEEP_HOST_PROCESS is started
 // and waited for: when its grace is spent it is made to end, and the code is the same; as PID 1 this process then reaps the
 // orphans it inherits. The handlers are put back afterwards. A supervisor that gave NOTIFY_SOCKET is told READY=1, STATUS=,
-// STOPPING=1 and, if it asked for it, WATCHDOG=1. Any thread; blocks until the end; one at a time.
+// STOPPING=1 and, if it asked for it, WATCHDOG=1. Any thread; blocks until the end, and until what is left of a child's
+// stderr is passed on, or the host's takes nothing for 2 s; one at a time.
 // OK: it has ended, and *out_exit_code is what main should return: 0 only for a clean end, a failure's code if that is 1 to
-// 255, else 1; 128 + n for a signal, 124 for a limit, 127 when it could not be started; INVALID_STATE: it is not NEW, or
-// another one is run; DEADLOCK: from inside a pod, a log callback or a drop; RESOURCES; NOT_FOUND: no podkeep program;
-// INVALID_ARGUMENT; INVALID_HANDLE; FORKED.
+// 255, else 1; 128 + n for a signal, 124 for a limit, 127 when it could not be started; INVALID_STATE: it is not NEW, is a
+// group's member, or another one is run; DEADLOCK: from inside a pod, a log callback or a drop; RESOURCES; NOT_FOUND: no
+// podkeep program; INVALID_ARGUMENT; INVALID_HANDLE; FORKED.
 podkeep_status podkeep_pod_run(struct podkeep_pod *pod,
                                int32_t *out_exit_code);
 
@@ -647,7 +669,8 @@ podkeep_status podkeep_group_start(struct podkeep_group *group);
 // signal handler; does not block. OK; INVALID_HANDLE; FORKED.
 podkeep_status podkeep_group_cancel(struct podkeep_group *group);
 
-// Waits until every member is ready or has cleanly ended. Any thread; blocks up to timeout_ms (0 looks once).
+// Waits until every member is ready or has cleanly ended (with keep_going: or has failed). Any thread; blocks up to
+// timeout_ms (0 looks once).
 // OK; FAILED: a member failed for good; ENDED: it ends, or a member ended that others wait for; TIMEOUT: the sentence
 // tells of each that is late; INVALID_STATE: it is NEW; DEADLOCK: from a member's own thread or hook, a log callback or a
 // drop (not with 0); INVALID_ARGUMENT: a negative time; INVALID_HANDLE; FORKED.
@@ -683,28 +706,64 @@ podkeep_status podkeep_monitor_new(struct podkeep_pod *pod,
                                    struct podkeep_monitor **out_monitor);
 
 // Watches the members of a group: present and, until it is started, to come. Any thread; does not block. *out is the
-// caller's, to be freed with podkeep_monitor_free. It never answers ENDED by itself.
+// caller's, to be freed with podkeep_monitor_free. Its descriptor also tells that the group's own state has changed, though
+// no event may wait: read on until TIMEOUT, then look at the group.
 // OK; INVALID_ARGUMENT: out is NULL; RESOURCES; INVALID_HANDLE; FORKED.
 podkeep_status podkeep_monitor_new_group(struct podkeep_group *group,
                                          struct podkeep_monitor **out_monitor);
 
-// *out: a descriptor that is readable while events wait, for poll, epoll and event loops; the monitor's own, made at
-// the first call: only poll it. Any thread; does not block.
+// *out: a descriptor that is readable while events wait and from the end on, for poll, epoll and event loops; the
+// monitor's own, made at the first call: only poll it. Any thread; does not block.
 // OK; INVALID_ARGUMENT: out is NULL; RESOURCES: no descriptor to be had; INVALID_HANDLE; FORKED.
 podkeep_status podkeep_monitor_fd(struct podkeep_monitor *monitor,
                                   int *out_fd);
 
 // *out: the next event. Any thread, one at a time; blocks up to timeout_ms (0 looks once).
-// OK; TIMEOUT: none came; ENDED: the one pod is final and all is read, or the monitor was freed meanwhile; DEADLOCK:
+// OK; TIMEOUT: none came; ENDED: the one pod or group is final and all is read, or the monitor was freed meanwhile; DEADLOCK:
 // from a log callback or a drop (not with 0); INVALID_ARGUMENT: out, its struct_size, a negative time; RESOURCES;
 // INVALID_HANDLE; FORKED.
 podkeep_status podkeep_monitor_next(struct podkeep_monitor *monitor,
                                     struct podkeep_event *out_event,
                                     int64_t timeout_ms);
 
-// Frees a monitor; who waits in podkeep_monitor_next reads what is there, then gets ENDED. Any thread and place; does
-// not block. OK (NULL, too); INVALID_HANDLE; FORKED.
+// Frees a monitor; who waits in podkeep_monitor_next reads what is there, then gets ENDED; who polls its descriptor is
+// woken, and it is closed. Any thread and place; does not block. OK (NULL, too); INVALID_HANDLE; FORKED.
 podkeep_status podkeep_monitor_free(struct podkeep_monitor *monitor);
+
+// Begins to answer for all pods of the process, those that are made later too, on a thread of the library's own. Any thread;
+// blocks until it listens. options may be NULL. *out is the caller's, to be freed with podkeep_control_free.
+// OK; INVALID_ARGUMENT: the sentence names the field; DENIED: other machines can reach the address and there is no TLS, or the
+// directory is another user's; INVALID_STATE: somebody listens there, or after a shutdown; NOT_FOUND: no such directory;
+// UNREACHABLE: the host's name is not known; RESOURCES; UNSUPPORTED: this build has no control service.
+podkeep_status podkeep_control_serve(const struct podkeep_control_options *options,
+                                     struct podkeep_control **out_control);
+
+// *out: where it listens, as a client can use it: with the real port. It lives as long as the handle. Any thread; does not
+// block. OK; INVALID_ARGUMENT: out is NULL; INVALID_HANDLE; FORKED.
+podkeep_status podkeep_control_address(struct podkeep_control *control,
+                                       const char **out_address);
+
+// Ends a control service: its socket is gone, and its clients see their calls end. The pods go on. Any thread and place;
+// blocks for a moment (at most 0.1 s for clients that do not let go). OK (NULL, too); INVALID_HANDLE; FORKED.
+podkeep_status podkeep_control_free(struct podkeep_control *control);
+
+// TERMINATE by address, the static cancel: asks a pod or a group of another process for its end and waits for that. A pod
+// that is given up on goes on ending. A pod cannot know that it waits for itself: from its own thread this ends with its
+// limit. Any thread; blocks up to timeout_ms.
+// OK: it has ended without a failure; FAILED: with one, which the sentence tells; TIMEOUT: the limit, or its thread was let go
+// (the sentence tells if the process did not answer, so that nothing was asked);
+// NOT_FOUND: no pod or group of that name; UNREACHABLE: nobody answers there, or no longer; DENIED: another user's process, or
+// TLS refuses a side; DEADLOCK: from a log callback or a drop (not with 0); INVALID_ARGUMENT; RESOURCES; UNSUPPORTED.
+podkeep_status podkeep_terminate(const char *address,
+                                 const char *pod_name,
+                                 int64_t timeout_ms);
+
+// *out: PODKEEP_STATE_* of a pod or a group of another process, now. Any thread; blocks up to timeout_ms, on the way there and
+// back. Statuses as podkeep_terminate, without FAILED.
+podkeep_status podkeep_query(const char *address,
+                             const char *pod_name,
+                             int64_t timeout_ms,
+                             podkeep_state *out_state);
 
 // Sends the library's log to a callback; NULL: nowhere. level: 1 error, 2 warn, 3 info, 4 debug; lines above max_level
 // are not sent. The callback is called on a thread of the library, one line at a time; pod is "" for a line about none;

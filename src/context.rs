@@ -11,7 +11,7 @@ use crate::failure::{Kind, Record, c_string};
 use crate::lifecycle::{Event, State};
 use crate::limit::{self, Limit};
 use crate::linux::{self, NEVER};
-use crate::pod::{Args, Stored};
+use crate::pod::{Args, Cold, Stored};
 use crate::role;
 use crate::table::{self, PodRef};
 use crate::world::{self, lock};
@@ -42,6 +42,19 @@ impl Context {
         })
     }
 
+    /// Does what another life must not meet: none begins while the cold part is locked.
+    fn in_this_life<T>(self, act: impl FnOnce(&PodRef, &mut Cold) -> T) -> Result<(PodRef, T)> {
+        let pod = self.pod()?;
+        let done = {
+            let mut cold = lock(&pod.cell().cold);
+            if pod.context_handle() != self.0 {
+                return Err(Error::state("the context is over: another life of the pod has begun"));
+            }
+            act(&pod, &mut cold)
+        };
+        Ok((pod, done))
+    }
+
     /// Whether a stop was asked for: one atomic load.
     pub fn cancelled(self) -> bool {
         table::context_cancelled(self.0)
@@ -66,7 +79,7 @@ impl Context {
     /// # Errors
     /// RESOURCES when none is to be had (polling still works), INVALID_STATE once the incarnation is over.
     pub fn fd(self) -> Result<i32> {
-        cancel::descriptor(&self.pod()?)
+        self.in_this_life(cancel::descriptor)?.1
     }
 
     /// The time until force; `None`: not cancelled, or no limit.
@@ -76,7 +89,10 @@ impl Context {
         if !pod.life().stop_asked() {
             return None;
         }
-        match pod.stop_deadline(linux::now()) {
+        if pod.life().is_linked() {
+            pod.heed_limit(&mut lock(&pod.cell().cold));
+        }
+        match pod.stop_deadline() {
             NEVER => None,
             at => Some(Duration::from_nanos(at.saturating_sub(linux::now()))),
         }
@@ -88,7 +104,10 @@ impl Context {
     /// INVALID_STATE once the incarnation is over, FORKED in the child of a fork; elsewhere it is ignored where it
     /// does not apply.
     pub fn ready(self) -> Result<()> {
-        self.pod()?.advance(Event::Ready);
+        let (pod, step) = self.in_this_life(|pod, _| pod.step(Event::Ready))?;
+        if let Some(step) = step {
+            pod.announce(step);
+        }
         Ok(())
     }
 
@@ -106,7 +125,8 @@ impl Context {
         Ok(())
     }
 
-    /// Asks for more time: the present limit (ready, grace) becomes at least `span` from now, within the pod's maximum.
+    /// Asks for more time: the present limit (ready, watchdog, grace) becomes at least `span` from now, within the
+    /// pod's maximum.
     ///
     /// # Errors
     /// As for [`Context::ready`].
@@ -115,8 +135,7 @@ impl Context {
     }
 
     pub(crate) fn extend_nanos(self, span: linux::Nanos) -> Result<()> {
-        let pod = self.pod()?;
-        pod.extend_limit(span);
+        let (pod, ()) = self.in_this_life(|pod, cold| pod.extend_within(cold, span))?;
         // Afterwards: what the host then shows is not more than what is here.
         if let Some(link) = &pod.cell().link {
             link.tell_extend(span);
@@ -129,7 +148,8 @@ impl Context {
     /// # Errors
     /// As for [`Context::ready`].
     pub fn status(self, text: &str) -> Result<()> {
-        self.pod()?.set_status(text);
+        let (pod, ()) = self.in_this_life(|_, cold| cold.status = Some(text.into()))?;
+        pod.tell_status(text);
         Ok(())
     }
 
@@ -152,8 +172,10 @@ impl Context {
         if role::is_in_hook_of(&pod) {
             pod.fail_in_hook(stored);
         } else {
-            lock(&pod.cell().cold).stored = Some(stored);
-            pod.cell().has_stored.store(true, Release);
+            let _ = self.in_this_life(|pod, cold| {
+                cold.stored = Some(stored);
+                pod.cell().has_stored.store(true, Release);
+            });
         }
         code
     }
@@ -184,13 +206,27 @@ impl Context {
 }
 
 impl PodRef {
-    /// The present limit (ready, grace) becomes at least `span` from now, within the pod's maximum.
+    /// The present limit (ready, watchdog, grace) becomes at least `span` from now, within the pod's maximum.
     pub(crate) fn extend_limit(&self, span: linux::Nanos) {
-        let mut cold = lock(&self.cell().cold);
+        self.extend_within(&mut lock(&self.cell().cold), span);
+    }
+
+    /// In a child: takes the host's word for when the grace is spent, whenever it is a new one. What S has extended since the
+    /// last stays until then: the host, which is told, shows what comes of it.
+    fn heed_limit(&self, cold: &mut Cold) {
+        let asked = table::asked_afar();
+        if self.life().is_linked() && asked.stop && asked.until != cold.heard {
+            cold.heard = asked.until;
+            self.stop_limit.store(asked.until, Relaxed);
+        }
+    }
+
+    fn extend_within(&self, cold: &mut Cold, span: linux::Nanos) {
+        self.heed_limit(cold);
         let present = match self.life().state() {
             State::Starting => &self.ready_limit,
             State::Stopping => {
-                self.stop_deadline(linux::now());
+                self.stop_deadline();
                 &self.stop_limit
             }
             State::Running if self.cell().watchdog != 0 => {
@@ -199,15 +235,21 @@ impl PodRef {
             }
             _ => return,
         };
-        let at = present.load(Relaxed);
-        if at == 0 || at == NEVER {
-            return;
-        }
-        // The keeper looks again when the old limit is reached, and finds the new one.
         let room = self.cell().extend_max.saturating_sub(cold.extended);
-        let more = limit::after(span).saturating_sub(at).min(room);
+        let (asked, mut at) = (limit::after(span), present.load(Relaxed));
+        let more = loop {
+            if at == 0 || at == NEVER {
+                return;
+            }
+            let more = asked.saturating_sub(at).min(room);
+            // A budget that becomes shorter meanwhile counts. The keeper looks again when the old limit is reached, and finds
+            // the new one.
+            match present.compare_exchange(at, at.saturating_add(more).min(NEVER - 1), SeqCst, SeqCst) {
+                Ok(_) => break more,
+                Err(now) => at = now,
+            }
+        };
         cold.extended += more;
-        present.store(at.saturating_add(more).min(NEVER - 1), Relaxed);
         let life = self.life();
         if life.is_afar() && life.stop_asked() {
             self.show(true, life.barred());
@@ -218,6 +260,10 @@ impl PodRef {
     pub(crate) fn set_status(&self, text: &str) {
         let kept = text.into();
         lock(&self.cell().cold).status = Some(kept);
+        self.tell_status(text);
+    }
+
+    fn tell_status(&self, text: &str) {
         crate::log::status(self, text);
         if let Some(link) = &self.cell().link {
             link.tell_status(text);

@@ -48,6 +48,11 @@ impl Kind {
     }
 }
 
+/// What stands in a message before the end of what a child wrote to its stderr; of the second kind not all was passed on to
+/// the host's stderr.
+pub(crate) const LAST_WORDS: &str = "; the end of its stderr:\n";
+pub(crate) const NOT_ALL_PASSED_ON: &str = "; the end of its stderr, not all of it passed on:\n";
+
 /// One failure, without what hangs on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
@@ -109,6 +114,18 @@ impl Failure {
     /// The whole message.
     pub fn message(&self) -> &str {
         self.record().message.to_str().unwrap_or_default()
+    }
+    /// The message without what a child wrote to its stderr.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn summary(&self) -> &str {
+        let message = self.message();
+        match self.stderr().is_empty() {
+            true => message,
+            false => {
+                let ends = [LAST_WORDS, NOT_ALL_PASSED_ON].map(|words| message.find(words).unwrap_or(message.len()));
+                &message[..ends[0].min(ends[1])]
+            }
+        }
     }
     /// The bytes that the runtime gave along.
     pub fn data(&self) -> &[u8] {

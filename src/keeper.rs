@@ -33,6 +33,8 @@ pub(crate) struct Bell {
     /// Changes with every ring that asks for a look; the futex word.
     rings: AtomicU32,
     asleep: AtomicU32,
+    /// The ring before the keeper's present look.
+    heard: AtomicU32,
     /// A bit a pod, and a bit for each 64 of those words that may have one set.
     marked: [AtomicU64; WORDS],
     groups: [AtomicU64; GROUPS],
@@ -98,6 +100,20 @@ pub(crate) fn ensure(world: &'static World) -> Result<()> {
     Ok(())
 }
 
+/// Asks the keeper, which runs, for a look; which one it is, for [`has_answered`].
+#[cfg(feature = "grpc")]
+pub(crate) fn ask() -> Option<u32> {
+    let bell = &table::region()?.bell;
+    bell.ring(0); // one that is about to look anyway is not rung for
+    Some(bell.rings.load(SeqCst))
+}
+
+/// Whether the keeper has looked since it was asked.
+#[cfg(feature = "grpc")]
+pub(crate) fn has_answered(asked: u32) -> bool {
+    table::region().is_some_and(|region| region.bell.heard.load(SeqCst).wrapping_sub(asked) as i32 >= 0)
+}
+
 extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     // SAFETY: `ensure` passes the world, which is never freed, like the region.
     let (world, region): (&'static World, _) =
@@ -116,10 +132,11 @@ fn keep(world: &'static World, region: &Region, agenda: &mut Agenda) {
     // Whoever changes a pod from here on rings, unless its mark is seen below.
     bell.armed.store(NEVER, SeqCst);
     let rings = bell.rings.load(SeqCst);
-    bell.each_marked(|index| agenda.visit(world, index, 0));
+    bell.heard.store(rings, SeqCst);
+    bell.each_marked(|index| agenda.visit(world, index));
     let now = linux::now();
-    while let Some((at, index)) = agenda.take_due(now) {
-        agenda.visit(world, index, now.saturating_sub(at));
+    while let Some(index) = agenda.take_due(now) {
+        agenda.visit(world, index);
     }
     agenda.unreleased.retain(|runtime| world.crew.release(world, runtime.clone(), None).is_err());
     let later = if agenda.unreleased.is_empty() { NEVER } else { now + LATER };
@@ -132,7 +149,7 @@ fn keep(world: &'static World, region: &Region, agenda: &mut Agenda) {
 }
 
 /// One look at a pod: does what is due, and says when to look again.
-fn visit(world: &'static World, index: u32, late: Nanos, unreleased: &mut Vec<Arc<RuntimeCell>>) -> Nanos {
+fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell>>) -> Nanos {
     let Some(pod) = PodRef::at(index) else {
         drop(PodRef::left_behind(index)); // a signal handler held the last reference
         return NEVER;
@@ -159,7 +176,7 @@ fn visit(world: &'static World, index: u32, late: Nanos, unreleased: &mut Vec<Ar
     unreleased.extend(pod.settled_if_never_launched());
     match pod.life().state() {
         State::Starting => again.min(ready_timeout(&pod)),
-        State::Running => again.min(watchdog(&pod, late)),
+        State::Running => again.min(watchdog(&pod)),
         State::Stopping => again.min(grace(&pod)),
         _ => again,
     }
@@ -170,26 +187,45 @@ const STALLED: Nanos = 20_000_000;
 
 /// A missed heartbeat is a failure, and stops the pod; unless it was this process that had no time: then the pod may not
 /// have had any either, and gets one fresh interval.
-fn watchdog(pod: &PodRef, late: Nanos) -> Nanos {
+fn watchdog(pod: &PodRef) -> Nanos {
+    let (cell, interval) = (pod.cell(), pod.cell().watchdog);
+    if interval == 0 {
+        return NEVER;
+    }
+    // One clock for both: a stall after it is one of the next look.
     let now = linux::now();
-    let interval = pod.cell().watchdog;
-    if late > (interval / 8).min(STALLED) && pod.last_heartbeat() != pod.cell().stalled_after.load(Relaxed) {
-        // Once until the next heartbeat: a machine that is always busy must not put off a real miss for ever.
-        pod.cell().stalled_after.store(pod.last_heartbeat(), Relaxed);
-        pod.cell().watch_from.store(now, Relaxed);
+    let due = match cell.look_due.load(Relaxed) {
+        0 => pod.entered_at(State::Running),
+        at => at,
+    };
+    let (late, heartbeat) = (now.saturating_sub(due), pod.last_heartbeat());
+    // Until the next heartbeat a stall counts only if it is much longer than the last that did: a machine that is always
+    // busy must not put off a real miss for ever.
+    let counted = if heartbeat == cell.stalled_after.load(Relaxed) { cell.stalled_for.load(Relaxed) } else { 0 };
+    if late > (interval / 8).min(STALLED) && late / 2 > counted {
+        cell.stalled_after.store(heartbeat, Relaxed);
+        cell.stalled_for.store(late, Relaxed);
+        cell.watch_from.store(now, Relaxed);
     }
     let at = pod.watchdog_deadline();
     if now < at {
-        // Looked at once on the way, so that a stall which ends just before the limit is seen, too.
-        let half = at.saturating_sub(interval / 2);
-        return if half > now && at != NEVER { half } else { at };
+        // Looked at on the way, each time after half of what is left, so that a stall which ends before the limit is seen, too.
+        let (half, left) = (at.saturating_sub(interval / 2), at - now);
+        let next = match half > now {
+            true => half,
+            false if left > interval / 8 => now + left / 2,
+            false => at,
+        };
+        cell.look_due.store(next, Relaxed);
+        return next;
     }
-    let message = format!("no heartbeat for {:.3} s: {}", pod.cell().watchdog as f64 / 1e9, explain(pod));
+    let message = format!("no heartbeat for {:.3} s: {}", interval as f64 / 1e9, explain(pod));
     let step = {
         // `extend` takes this lock, too.
         let mut cold = lock(&pod.cell().cold);
         let at = pod.watchdog_deadline();
         if linux::now() < at {
+            cell.look_due.store(at, Relaxed);
             return at;
         }
         let record = pod.record(Phase::Run, Kind::Watchdog, 0, &message);
@@ -233,7 +269,7 @@ fn grace(pod: &PodRef) -> Nanos {
     if pod.cell().link.is_some() {
         return NEVER;
     }
-    match pod.stop_deadline(linux::now()) {
+    match pod.stop_deadline() {
         NEVER => NEVER,
         at if linux::now() < at => at,
         _ if host::main::is_main(pod) => host::main::force(),
@@ -262,7 +298,9 @@ fn expire(
     let step = {
         // `extend` takes this lock, too.
         let mut cold = lock(&pod.cell().cold);
-        if linux::now() < limit.load(Relaxed) {
+        let at = limit.load(Relaxed);
+        // 0: another life has begun by now.
+        if at == 0 || linux::now() < at {
             return false;
         }
         let record = pod.record(phase(pod.life()), Kind::Timeout, 0, &message);
@@ -290,9 +328,8 @@ struct Agenda {
 const LATER: Nanos = 100_000_000;
 
 impl Agenda {
-    /// `late`: by how much the time is past for which it was put down.
-    fn visit(&mut self, world: &'static World, index: u32, late: Nanos) {
-        let again = visit(world, index, late, &mut self.unreleased);
+    fn visit(&mut self, world: &'static World, index: u32) {
+        let again = visit(world, index, &mut self.unreleased);
         self.put(index, again);
         if again == NEVER
             && let Some(pod) = PodRef::at(index)
@@ -312,13 +349,13 @@ impl Agenda {
             self.by_time.insert((at, index));
         }
     }
-    fn take_due(&mut self, now: Nanos) -> Option<(Nanos, u32)> {
+    fn take_due(&mut self, now: Nanos) -> Option<u32> {
         let &(at, index) = self.by_time.first()?;
         if at > now {
             return None;
         }
         self.put(index, NEVER);
-        Some((at, index))
+        Some(index)
     }
     fn next(&mut self, now: Nanos) -> Nanos {
         let next = self.by_time.first().map_or(NEVER, |&(at, _)| at);
@@ -326,5 +363,58 @@ impl Agenda {
             self.lapsed = 0;
         }
         if self.lapsed == 0 { next } else { next.min(self.lapsed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Options;
+    use crate::lifecycle::Event;
+    use crate::pod::testing::{end, running};
+
+    /// The host was stopped before the keeper came to its first look, which the pod's own step has asked for.
+    #[test]
+    fn s8_a_stall_before_the_first_look_is_no_missed_heartbeat() {
+        let options = Options { watchdog: Some(Duration::from_secs(1)), ..Options::default() };
+        let owner = running(&options);
+        let pod = owner.here().unwrap();
+        let interval = 1_000_000_000;
+        let began = linux::now();
+        pod.running_at.store(began - 3 * interval, Relaxed);
+        let first = watchdog(pod);
+        assert!(first >= began + interval / 2, "{} before it", (began + interval / 2).saturating_sub(first));
+        assert_eq!(pod.life().state(), State::Running);
+
+        // One fresh interval, and no more: the next look comes in time, and the heartbeat does not.
+        pod.cell().watch_from.store(linux::now() - interval, Relaxed);
+        assert_eq!(watchdog(pod), 0);
+        assert_eq!(pod.life().state(), State::Stopping);
+
+        end(pod, true);
+    }
+
+    /// A pod that heartbeats late in its interval is looked at until shortly before the limit: a stall that ends before it
+    /// is seen.
+    #[test]
+    fn s8_looks_come_closer_until_the_limit() {
+        let options = Options { watchdog: Some(Duration::from_secs(100)), ..Options::default() };
+        let owner = running(&options);
+        let pod = owner.here().unwrap();
+        const SECOND: u64 = 1_000_000_000;
+        let mut next = Vec::new();
+        for passed in [0, 51, 76, 89] {
+            let now = linux::now();
+            pod.running_at.store(now - passed * SECOND, Relaxed);
+            pod.cell().look_due.store(now, Relaxed);
+            next.push((watchdog(pod) - now) / SECOND + passed);
+        }
+        assert_eq!(next, [50, 75, 88, 100]);
+        assert_eq!(pod.life().state(), State::Running);
+
+        pod.step(Event::RunReturned { failed: false }); // nobody is there to end it, or to leave
+        end(pod, false);
     }
 }

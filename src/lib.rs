@@ -13,16 +13,18 @@
 //! | `context` | Context: what the runtime sees from inside |
 //! | `cancel` | the cancel signal: flag, sleep, descriptor, kick |
 //! | `host` | where a pod runs: `thread`, `process`, `main` |
-//! | `supervise` | what follows an end: restarts |
+//! | `supervise` | what follows an end: restarts; groups |
 //! | `keeper` | the one library thread: deadlines, and what a signal handler must leave to others |
 //! | `crew` | the threads that call cancel hooks |
 //! | `failure` | the failure record |
 //! | `monitor`, `log` | watching pods |
 //! | `explain` | why a pod is stuck, in one sentence |
 //! | `shutdown` | the end of all pods |
+//! | `control` | the pods of a process, reached from another (feature `grpc`) |
 //! | `role`, `limit`, `error` | who is calling, how long it may wait, what it is answered |
 //! | `linux` | all that only Linux has |
 //! | `ffi` | the C ABI: it converts and decides nothing |
+//! | `fuzzing` | what `fuzz/` calls; there and in tests alone |
 //!
 //! ```
 //! use podkeep::{Options, Pod, Runtime};
@@ -41,11 +43,15 @@
 
 mod cancel;
 mod context;
+#[cfg(feature = "grpc")]
+pub mod control;
 mod crew;
 mod error;
 mod explain;
 mod failure;
 pub mod ffi;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod host;
 mod keeper;
 mod lifecycle;

@@ -42,6 +42,8 @@ pub(crate) struct Log {
 struct LogState {
     sink: Option<Arc<dyn Sink>>,
     lines: VecDeque<Line>,
+    /// The bytes of their messages.
+    held: usize,
     lost: u64,
     has_thread: bool,
     /// After a shutdown.
@@ -61,8 +63,9 @@ struct Line {
     message: CString,
 }
 
-/// More lines than this wait for a slow callback in vain: the oldest go, and their number is told.
+/// More lines than this, or of more bytes, wait for a slow callback in vain: the oldest go, and their number is told.
 const MANY: usize = 4096;
+const LARGE: usize = 16 << 20;
 
 /// How long a shutdown waits at most for a line that is being told.
 const TELL_TIME: Nanos = 1_000_000_000;
@@ -80,7 +83,7 @@ impl Log {
                     .map_err(|e| Error::resources(format!("no thread for the log: {}", linux::describe(e))))?;
                 state.has_thread = true;
             }
-            state.lines.clear();
+            state.forget();
             state.lost = 0;
             std::mem::replace(&mut state.sink, sink)
         };
@@ -95,7 +98,7 @@ impl Log {
     pub(crate) fn close(&self, limit: Limit) {
         let mut state = lock(&self.state);
         state.closed = true;
-        state.lines.clear();
+        state.forget();
         let until = limit.deadline().min(linux::now().saturating_add(TELL_TIME));
         while state.telling.is_some() && linux::now() < until {
             let left = linux::until(until).unwrap_or_default();
@@ -111,11 +114,7 @@ impl Log {
         if state.closed || state.sink.is_none() {
             return;
         }
-        if state.lines.len() >= MANY {
-            state.lines.pop_front();
-            state.lost += 1;
-        }
-        state.lines.push_back(Line { level, pod, message: c_string(message) });
+        state.put(Line { level, pod, message: c_string(message) });
         self.arrived.notify_all();
     }
 
@@ -139,6 +138,27 @@ impl Log {
 }
 
 impl LogState {
+    /// The newest line is always kept, however long.
+    fn put(&mut self, line: Line) {
+        self.held += line.message.count_bytes();
+        self.lines.push_back(line);
+        while self.lines.len() > MANY || self.held > LARGE && self.lines.len() > 1 {
+            self.take();
+            self.lost += 1;
+        }
+    }
+
+    fn take(&mut self) -> Option<Line> {
+        let line = self.lines.pop_front()?;
+        self.held -= line.message.count_bytes();
+        Some(line)
+    }
+
+    fn forget(&mut self) {
+        self.lines.clear();
+        self.held = 0;
+    }
+
     fn take_next(&mut self) -> Option<Telling> {
         if self.closed {
             return None;
@@ -149,7 +169,7 @@ impl LogState {
             self.lost = 0;
             return Some(Telling { sink, line: Line { level: WARN, pod: c"", message } });
         }
-        Some(Telling { sink, line: self.lines.pop_front()? })
+        Some(Telling { sink, line: self.take()? })
     }
 }
 
@@ -215,5 +235,28 @@ pub(crate) fn warn(pod: &'static CStr, text: &str) {
 fn say(level: i32, pod: &'static CStr, text: &str) {
     if let Some(world) = World::existing() {
         world.log.write(level, pod, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_wait_are_bounded_in_number_and_in_bytes() {
+        let mut state = LogState::default();
+        let mut put = |bytes: usize| {
+            let message = c_string(&"x".repeat(bytes));
+            state.put(Line { level: DEBUG, pod: c"", message });
+            assert_eq!(state.held, state.lines.iter().map(|line| line.message.count_bytes()).sum());
+            (state.lines.len(), state.lost)
+        };
+        for _ in 0..MANY {
+            put(1);
+        }
+        assert_eq!(put(1), (MANY, 1));
+        assert_eq!(put(LARGE - 10), (11, MANY as u64 - 9)); // ten short ones beside it
+        assert_eq!(put(LARGE + 1), (1, MANY as u64 + 2)); // the newest is kept
+        assert_eq!(put(1), (1, MANY as u64 + 3));
     }
 }

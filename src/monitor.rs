@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use crate::error::{Error, Result, Status};
 use crate::failure::Failure;
+use crate::keeper;
 use crate::lifecycle::State;
 use crate::limit::Limit;
 use crate::linux::{self, Nanos};
 use crate::log;
 use crate::pod::Pod;
 use crate::role;
-use crate::table::{self, PodRef};
-use crate::world::{World, lock, no_memory};
+use crate::table::{self, Kind, PodRef};
+use crate::world::{World, forked, lock, no_memory};
 
 /// A change of a pod's state.
 #[derive(Clone, Debug)]
@@ -93,6 +94,16 @@ impl Hub {
         self.publish(pod);
     }
 
+    /// A pod was taken into a group: those who watch the group hear of it.
+    pub(crate) fn joined(&mut self, group: u32, pod: &PodRef) {
+        if self.monitors.iter().any(|m| m.scope == Scope::Group(group)) {
+            let event = self.present(pod);
+            for monitor in self.monitors.iter().filter(|m| m.scope == Scope::Group(group)) {
+                monitor.push(event.clone());
+            }
+        }
+    }
+
     /// Tells of every state that `pod` has entered and nobody was told of.
     pub(crate) fn publish(&mut self, pod: &PodRef) {
         let published = pod.cell().published.load(Relaxed);
@@ -127,6 +138,12 @@ impl Hub {
         }
     }
 
+    /// The newest event's number.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Another life of the pod has begun; all of the one before was published.
     pub(crate) fn revived(&mut self, pod: &PodRef) {
         let made = pod.cell().published.load(Relaxed) & MADE;
@@ -154,6 +171,17 @@ impl Hub {
             to,
             incarnation: pod.incarnation(),
             missed: 0,
+        }
+    }
+
+    /// A group shows another state, its last one when `over`: those who watch it are to look. By then its members are final,
+    /// and all of their changes are told first.
+    pub(crate) fn regrouped(&mut self, group: u32, pods: &[PodRef], over: bool) {
+        if over {
+            pods.iter().for_each(|pod| self.publish(pod));
+        }
+        for monitor in self.monitors.iter().filter(|m| m.scope == Scope::Group(group)) {
+            monitor.ring(over);
         }
     }
 
@@ -207,7 +235,9 @@ struct Queue {
     /// How many of `events` are `None`.
     merged: usize,
     fd: Option<OwnedFd>,
-    /// Of the one pod the final state was queued, or the monitor was freed: no event follows.
+    /// The group shows another state than when the reader came last.
+    rung: bool,
+    /// Of the one pod or the group the final state was queued, or the monitor was freed: no event follows.
     over: bool,
 }
 
@@ -217,6 +247,22 @@ const MANY: usize = 1024;
 impl Queue {
     fn is_empty(&self) -> bool {
         self.events.len() == self.merged
+    }
+
+    fn signal(&self) {
+        if let Some(fd) = &self.fd {
+            linux::signal_fd(fd);
+        }
+    }
+
+    /// All that the reader can be told by its descriptor was read. The end stays to be read for ever.
+    fn quiet(&mut self) {
+        self.rung = false;
+        if !self.over
+            && let Some(fd) = &self.fd
+        {
+            linux::drain_fd(fd);
+        }
     }
 
     /// A late reader costs the one who tells it nothing more: one look into a map, and a removal that is put off.
@@ -255,17 +301,20 @@ impl Queue {
 
 impl Monitor {
     /// Watches one pod, or all of the process.
-    pub(crate) fn new(world: &World, pod: Option<&PodRef>) -> Result<Arc<Monitor>> {
-        Monitor::of(world, pod.map_or(Scope::All, |pod| Scope::One(pod.handle())), pod)
+    pub(crate) fn new(world: &'static World, pod: Option<&PodRef>) -> Result<Arc<Monitor>> {
+        Monitor::of(world, pod.map_or(Scope::All, |pod| Scope::One(pod.handle())), pod, false)
     }
 
-    /// Watches the members of a group.
-    pub(crate) fn of_group(world: &World, group: u32) -> Result<Arc<Monitor>> {
-        Monitor::of(world, Scope::Group(group), None)
+    /// Watches the members of a group, and what it shows. `over`: its last state was told to those who watched it; it can not
+    /// change while this is called.
+    pub(crate) fn of_group(world: &'static World, group: u32, over: bool) -> Result<Arc<Monitor>> {
+        Monitor::of(world, Scope::Group(group), None, over)
     }
 
-    fn of(world: &World, scope: Scope, pod: Option<&PodRef>) -> Result<Arc<Monitor>> {
-        let mut queue = Queue::default();
+    fn of(world: &'static World, scope: Scope, pod: Option<&PodRef>, over: bool) -> Result<Arc<Monitor>> {
+        // It tells of what a signal handler cancelled.
+        keeper::ensure(world)?;
+        let mut queue = Queue { over, ..Queue::default() };
         queue.events.try_reserve(8).map_err(|_| no_memory("a monitor"))?;
         let monitor =
             Arc::new(Monitor { scope, queue: Mutex::new(queue), arrived: Condvar::new(), lent: Mutex::default() });
@@ -303,10 +352,19 @@ impl Monitor {
         let mut queue = lock(&self.queue);
         queue.over |= matches!(self.scope, Scope::One(_)) && event.to.is_final();
         queue.add(event);
-        if let Some(fd) = &queue.fd {
-            linux::signal_fd(fd);
-        }
+        queue.signal();
         self.arrived.notify_one();
+    }
+
+    /// The group shows another state; `over`: no event follows.
+    fn ring(&self, over: bool) {
+        let mut queue = lock(&self.queue);
+        queue.rung = true;
+        queue.over |= over;
+        queue.signal();
+        if over {
+            self.arrived.notify_all();
+        }
     }
 
     pub(crate) fn next(&self, limit: Limit) -> Result<Event> {
@@ -316,15 +374,17 @@ impl Monitor {
         let mut queue = lock(&self.queue);
         loop {
             if let Some(event) = queue.take() {
-                if queue.is_empty()
-                    && let Some(fd) = &queue.fd
-                {
-                    linux::drain_fd(fd);
+                if queue.is_empty() {
+                    queue.quiet();
                 }
                 return Ok(event);
             }
             if queue.over {
-                return Err(Error::new(Status::Ended, "no event follows: the pod is final, or the monitor was freed"));
+                let sentence = "no event follows: the pod or group is final, or the monitor was freed";
+                return Err(Error::new(Status::Ended, sentence));
+            }
+            if queue.rung {
+                queue.quiet();
             }
             if limit.passed() {
                 return Err(Error::new(Status::Timeout, "no event came"));
@@ -341,18 +401,16 @@ impl Monitor {
         let mut queue = lock(&self.queue);
         queue.newest.entry(event.pod).or_insert(event.sequence);
         queue.events.push_front((event.sequence, Some(event)));
-        if let Some(fd) = &queue.fd {
-            linux::signal_fd(fd);
-        }
+        queue.signal();
     }
 
-    /// A descriptor that is readable while events wait; the monitor's own.
+    /// A descriptor that is readable while there is something to tell; the monitor's own.
     pub(crate) fn fd(&self) -> Result<i32> {
         let mut queue = lock(&self.queue);
         if queue.fd.is_none() {
             let fd = linux::event_fd()
                 .map_err(|e| Error::resources(format!("no descriptor for the monitor: {}", linux::describe(e))))?;
-            if !queue.is_empty() {
+            if !queue.is_empty() || queue.rung || queue.over {
                 linux::signal_fd(&fd);
             }
             queue.fd = Some(fd);
@@ -360,7 +418,7 @@ impl Monitor {
         Ok(queue.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()))
     }
 
-    /// Watches no more. Who waits in `next` reads what is there, then ENDED.
+    /// Watches no more. Who waits in `next` reads what is there, then ENDED; who polls the descriptor is woken.
     pub(crate) fn close(&self, world: &World) {
         let mut hub = lock(&world.hub);
         let before = hub.monitors.len();
@@ -371,6 +429,8 @@ impl Monitor {
         drop(hub);
         let mut queue = lock(&self.queue);
         queue.over = true;
+        // Who still polls the descriptor, or a duplicate of it, shall look: closing alone wakes nobody.
+        queue.signal();
         queue.fd = None;
         self.arrived.notify_all();
     }
@@ -379,39 +439,48 @@ impl Monitor {
 /// Watches pods: first the present state of each (`from` equal to `to`), then every change in order.
 pub struct Watch {
     monitor: Arc<Monitor>,
+    home: &'static World,
 }
 
 impl Watch {
     /// Watches one pod; `None`: every pod of the process.
     ///
     /// # Errors
-    /// RESOURCES.
+    /// RESOURCES; FORKED: the pod is the parent's.
     pub fn new(pod: Option<&Pod>) -> Result<Watch> {
         let world = World::get()?;
-        Ok(Watch { monitor: Monitor::new(world, pod.map(Pod::reference))? })
+        let pod = pod.map(Pod::here).transpose()?;
+        Ok(Watch { monitor: Monitor::new(world, pod)?, home: world })
     }
 
     /// The next event; `timeout` `None`: waits for ever.
     ///
     /// # Errors
-    /// TIMEOUT; ENDED when the one pod is final and all was read; DEADLOCK from a log callback or a drop.
+    /// TIMEOUT; ENDED when the one pod is final and all was read; DEADLOCK from a log callback or a drop; FORKED.
     pub fn next(&self, timeout: Option<Duration>) -> Result<Event> {
-        self.monitor.next(Limit::from_duration(timeout))
+        self.here()?.next(Limit::from_duration(timeout))
     }
 
-    /// Readable while events wait; only poll it.
+    /// Readable while events wait, and once none can follow; only poll it.
     ///
     /// # Errors
-    /// RESOURCES when no descriptor is to be had.
+    /// RESOURCES when no descriptor is to be had; FORKED.
     pub fn fd(&self) -> Result<i32> {
-        self.monitor.fd()
+        self.here()?.fd()
+    }
+
+    fn here(&self) -> Result<&Monitor> {
+        match self.home.is_here() {
+            true => Ok(&self.monitor),
+            false => Err(forked(Kind::Monitor)),
+        }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(world) = World::existing() {
-            self.monitor.close(world);
+        if self.home.is_here() {
+            self.monitor.close(self.home);
         }
     }
 }

@@ -60,6 +60,11 @@ fn role() -> Role {
     role
 }
 
+/// Whether this thread is S of `pod`, or in its hook.
+pub(crate) fn is_inside(pod: &PodRef) -> bool {
+    ROLE.get().pod == pod.handle()
+}
+
 /// Whether this thread is in the hook of `pod`.
 pub(crate) fn is_in_hook_of(pod: &PodRef) -> bool {
     let role = ROLE.get();

@@ -11,7 +11,8 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::failure::{Kind, c_string};
 use crate::role;
-use crate::world::World;
+use crate::table;
+use crate::world::{World, forked};
 
 /// What `init` and `run_forever` return for "I stopped because I was asked to".
 pub(crate) const CANCELLED: i32 = -2147483647;
@@ -139,9 +140,14 @@ pub trait Procedure: Send + Sync + 'static {
 /// Cloning shares it; what the factory owns is dropped when the last clone is gone and every pod made of it has ended.
 pub struct Runtime {
     cell: Arc<RuntimeCell>,
+    home: &'static World,
 }
 
 impl Runtime {
+    fn of(cell: RuntimeCell) -> Result<Runtime> {
+        Ok(Runtime { cell: Arc::new(cell), home: World::get()? })
+    }
+
     /// A runtime whose `init` is `factory`: it is called on each pod's own thread.
     ///
     /// `name` has 1 to 255 bytes and no NUL.
@@ -158,7 +164,7 @@ impl Runtime {
         let name = c_string(name);
         check_name("name", &name)?;
         let recipe = Box::new(Factory { factory: std::sync::Mutex::new(Some(Arc::new(factory))) });
-        Ok(Runtime { cell: Arc::new(RuntimeCell::new(world.intern(&name)?, recipe, Source::Own)) })
+        Runtime::of(RuntimeCell::new(world.intern(&name)?, recipe, Source::Own))
     }
 
     /// A runtime that is one function, called as `run_forever`.
@@ -188,7 +194,7 @@ impl Runtime {
     /// # Errors
     /// INVALID_ARGUMENT for an empty `argv` or a NUL in it, and as for [`Runtime::new`].
     pub fn from_command(name: &str, argv: &[&str]) -> Result<Runtime> {
-        Ok(Runtime { cell: Arc::new(RuntimeCell::elsewhere(&c_string(name), Source::Command(words(argv)?))?) })
+        Runtime::of(RuntimeCell::elsewhere(&c_string(name), Source::Command(words(argv)?))?)
     }
 
     /// A program that calls [`crate::child_run`] with an exported runtime of this name.
@@ -196,20 +202,23 @@ impl Runtime {
     /// # Errors
     /// As for [`Runtime::from_command`].
     pub fn from_program(name: &str, argv: &[&str]) -> Result<Runtime> {
-        Ok(Runtime { cell: Arc::new(RuntimeCell::elsewhere(&c_string(name), Source::Program(words(argv)?))?) })
+        Runtime::of(RuntimeCell::elsewhere(&c_string(name), Source::Program(words(argv)?))?)
     }
 
     /// Lets the children of this program's process pods run it: they find it by its name. First thing in `main`, before
     /// [`crate::child_run`]. It keeps nothing alive.
     ///
     /// # Errors
-    /// INVALID_STATE after a shutdown, RESOURCES.
+    /// INVALID_STATE after a shutdown, RESOURCES, FORKED.
     pub fn export(&self) -> Result<()> {
-        crate::host::process::link::export(&self.cell)
+        crate::host::process::link::export(self.cell()?)
     }
 
-    pub(crate) fn cell(&self) -> &Arc<RuntimeCell> {
-        &self.cell
+    pub(crate) fn cell(&self) -> Result<&Arc<RuntimeCell>> {
+        match self.home.is_here() {
+            true => Ok(&self.cell),
+            false => Err(forked(table::Kind::Runtime)),
+        }
     }
 }
 
@@ -222,13 +231,14 @@ fn words(argv: &[&str]) -> Result<Vec<CString>> {
 impl Clone for Runtime {
     fn clone(&self) -> Runtime {
         self.cell.retain();
-        Runtime { cell: self.cell.clone() }
+        Runtime { cell: self.cell.clone(), home: self.home }
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if self.cell.unuse() {
+        // Of what was made before a fork, nothing is released in the child.
+        if self.home.is_here() && self.cell.unuse() {
             self.cell.release();
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::*;
 use crate::cancel::cancel_all;
 use crate::error::{Error, Result, Status};
 use crate::explain::explain;
+use crate::host;
 use crate::lifecycle::{Event, State};
 use crate::limit::Limit;
 use crate::role;
@@ -21,7 +22,13 @@ pub(crate) fn shutdown(limit: Limit) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for pod in world.pods() {
         if pod.life().state() == State::New {
-            continue; // not handed out yet: its maker has just been refused
+            // Not handed out yet, and its maker has just been refused; or a member, whose group has not come to it and is
+            // refused like anybody who starts it. One that is being started in this moment needs no order: nobody needs it.
+            if !pod.life().claimed() {
+                continue;
+            }
+            pod.advance(Event::Stop);
+            pod.settle_elsewhere(world);
         }
         if pod.join(limit).is_err_and(|e| e.status == Status::Timeout) {
             left.push(pod);
@@ -39,6 +46,8 @@ pub(crate) fn shutdown(limit: Limit) -> Result<Vec<String>> {
         }
     }
     world.log.close(limit);
+    // Nobody will see to it once the process has ended.
+    host::process::pass_on_the_rest(world, limit.deadline());
     Ok(left.iter().map(explain).collect())
 }
 

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::crew::Crew;
 use crate::error::{Error, Result, Status};
 use crate::failure::Record;
-use crate::host::process::{Io, link::Exports};
+use crate::host::main::Main;
+use crate::host::process::{Io, Orphanage, link::Exports};
 use crate::lifecycle::State;
 use crate::linux::{self, ThreadAttr};
 use crate::log::Log;
@@ -26,6 +27,7 @@ pub(crate) enum Entry {
     Runtime(Arc<RuntimeCell>),
     Monitor(Arc<Monitor>),
     Group(Arc<Group>),
+    Control(Arc<crate::ffi::control::Served>),
     /// One record of a chain; `owned` is the one its user frees.
     Failure {
         chain: Arc<Vec<Record>>,
@@ -52,8 +54,13 @@ pub(crate) struct World {
     pub(crate) shut: AtomicBool,
     /// Made with the first process pod.
     pub(crate) io: Mutex<Option<&'static Io>>,
+    pub(crate) orphanage: Orphanage,
     pub(crate) exports: Mutex<Exports>,
+    pub(crate) main: Main,
     pub(crate) groups: Groups,
+    /// By which pods and groups are asked for from outside.
+    #[cfg(feature = "grpc")]
+    pub(crate) addressed: Mutex<crate::control::names::Names>,
 }
 
 #[derive(Default)]
@@ -66,6 +73,13 @@ struct Slots {
 
 /// Numbers are never given twice, across forks too.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Numbers pods and groups in the order in which they are made.
+#[cfg(feature = "grpc")]
+pub(crate) fn next_made() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Relaxed)
+}
 
 /// A lock that a panic elsewhere does not poison: what it guards is changed in steps that each leave it whole.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -103,8 +117,12 @@ impl World {
             own_attr,
             shut: AtomicBool::new(false),
             io: Mutex::default(),
+            orphanage: Orphanage::default(),
             exports: Mutex::default(),
+            main: Main::default(),
             groups: Groups::default(),
+            #[cfg(feature = "grpc")]
+            addressed: Mutex::default(),
         }));
         if region.world.compare_exchange(std::ptr::null_mut(), world, AcqRel, Acquire).is_err() {
             // SAFETY: another thread was first; nobody has seen this one.
@@ -248,6 +266,7 @@ impl Entry {
             Entry::Runtime(_) => Kind::Runtime,
             Entry::Monitor(_) => Kind::Monitor,
             Entry::Group(_) => Kind::Group,
+            Entry::Control(_) => Kind::Control,
             Entry::Failure { .. } => Kind::Failure,
         }
     }

@@ -223,3 +223,51 @@ fn bad_names_are_refused_with_a_sentence() {
         assert!(error.sentence.contains(part), "{error}");
     }
 }
+
+/// What was made before a fork is the parent's: in the child it says so, and nothing of the parent's runs there.
+#[test]
+fn s3_in_the_child_of_a_fork_all_is_the_parents() {
+    let (runtime, calls) = server(false);
+    let pod = Pod::new(&runtime, &Options::default()).expect("a pod");
+    let watch = Watch::new(Some(&pod)).expect("a watch");
+    pod.start().expect("started");
+    pod.wait_ready(LIMIT).expect("ready");
+    // SAFETY: the child calls this library alone, which can be called there, and ends by _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let before = calls.all();
+        let forked = |answer: podkeep::Result<()>| answer.is_err_and(|error| error.status == Status::Forked);
+        let answers = [
+            forked(pod.start()),
+            forked(pod.wait_ready(LIMIT)),
+            forked(pod.join(None)),
+            forked(pod.close()),
+            forked(pod.run().map(drop)),
+            forked(watch.next(None).map(drop)),
+            forked(watch.fd().map(drop)),
+            forked(Watch::new(Some(&pod)).map(drop)),
+            forked(Pod::new(&runtime, &Options::default()).map(drop)),
+            forked(runtime.export()),
+            pod.state() == State::New && pod.name().is_empty() && pod.restarts() == 0,
+            pod.id().is_none() && pod.failure().is_none(),
+        ];
+        pod.cancel();
+        drop((watch, pod, runtime.clone(), runtime));
+        let wrong = answers.iter().position(|&good| !good).map_or(0, |at| at as i32 + 1);
+        let strays = i32::from(calls.all() != before);
+        // SAFETY: a number.
+        unsafe { libc::_exit(if wrong > 0 { wrong } else { 100 * strays }) };
+    }
+    assert!(child > 0);
+    let mut status = -1;
+    // SAFETY: a child of ours, a valid out pointer.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(
+        status,
+        0,
+        "exit code {}: the number of the answer that is wrong, 100: a callback was called",
+        status >> 8
+    );
+    assert_eq!(pod.state(), State::Running);
+    pod.close().expect("stopped");
+}

@@ -23,6 +23,7 @@ fn generated() -> String {
         .with_src(root().join("src/ffi/failure.rs"))
         .with_src(root().join("src/ffi/group.rs"))
         .with_src(root().join("src/ffi/monitor.rs"))
+        .with_src(root().join("src/ffi/control.rs"))
         .with_src(root().join("src/ffi/log.rs"))
         .generate()
         .expect("the header can be generated");

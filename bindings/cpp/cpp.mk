@@ -1,6 +1,7 @@
 # C++: what is installed, and how it is tested. Included by the Makefile at the repository's root.
 #
-#   install-files   copies headers, library, pkg-config and CMake files to $(DESTDIR)$(PREFIX); builds nothing
+#   install-files   copies headers, library, program, pkg-config and CMake files to $(DESTDIR)$(PREFIX), and what the
+#                   program says of itself: manual pages and completions; builds nothing
 #   test-cpp        the C++ tests and the C++ example, against build/stage
 #
 # LIBDIR is a path below PREFIX ("lib", "lib64", "lib/x86_64-linux-gnu"): what is installed finds its headers from there,
@@ -34,6 +35,12 @@ install-files:
 	$(INSTALL) -d $(cpp_root)/bin
 	$(INSTALL) -m 755 $(PODKEEP_PROGRAM_FILE) $(cpp_root)/bin/podkeep.new
 	mv -f $(cpp_root)/bin/podkeep.new $(cpp_root)/bin/podkeep
+	$(INSTALL) -d $(cpp_root)/share/man/man1 $(cpp_root)/share/bash-completion/completions \
+	  $(cpp_root)/share/zsh/site-functions $(cpp_root)/share/fish/vendor_completions.d
+	$(PODKEEP_PROGRAM_FILE) man $(cpp_root)/share/man/man1
+	$(PODKEEP_PROGRAM_FILE) completions bash > $(cpp_root)/share/bash-completion/completions/podkeep
+	$(PODKEEP_PROGRAM_FILE) completions zsh > $(cpp_root)/share/zsh/site-functions/_podkeep
+	$(PODKEEP_PROGRAM_FILE) completions fish > $(cpp_root)/share/fish/vendor_completions.d/podkeep.fish
 	ln -sf libpodkeep.so.0 $(cpp_root)/$(LIBDIR)/libpodkeep.so
 	$(cpp_fill) bindings/cpp/podkeep.pc.in > $(cpp_root)/$(LIBDIR)/pkgconfig/podkeep.pc
 	$(cpp_fill) bindings/cpp/podkeepConfig.cmake.in > $(cpp_root)/$(LIBDIR)/cmake/podkeep/podkeepConfig.cmake

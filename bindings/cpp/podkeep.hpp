@@ -24,6 +24,19 @@
 //
 // and as a container's main process: int main() { return podkeep::run(podkeep::Pod::make<Web>({}, 8080)); }
 //
+// Pods that live together, started in order and stopped in reverse order:
+//
+//   podkeep::Group group({.strategy = podkeep::Strategy::OneForAll});
+//   group.add(redis).add(pod, {.after = {redis}});
+//   group.start().wait_ready(10s);
+//   group.join();
+//
+// Reached from another process, and there:
+//
+//   podkeep::Control control({.address = "unix:/run/web.sock"});
+//
+//   podkeep::terminate("unix:/run/web.sock", "web", 10s);
+//
 // Two ways in. Linked: -lpodkeep (CMake: podkeep::podkeep; pkg-config: podkeep). Or with PODKEEP_DYNAMIC defined in front of the
 // include (CMake: podkeep::dynamic), libpodkeep.so.0 is looked for with dlopen at first use, or the file that the environment's
 // PODKEEP_LIBRARY names; an Error (NotFound, or Unsupported for a library of another ABI) says what was tried.
@@ -31,13 +44,14 @@
 // Errors. Calls throw podkeep::Error, a std::system_error with podkeep's category that carries the pod's failure, if there is one. When
 // that failure is an exception of the runtime, join, wait_ready and close rethrow this very exception instead; where and when it
 // happened is in Pod::failure(), whose message holds its what(). Out of a child process it comes as an Error: the exception's type and
-// what() are in its failure's message, the end of the child's stderr in stderr_text.
+// what() are in its failure's message, the end of the child's stderr in stderr_text. A Group always throws an Error, which names the
+// member; the exception itself is its failure()->exception.
 //
-// Without exceptions (-fno-exceptions) the same calls return podkeep::Status, which must not be ignored: start, wait_ready, join, close
-// and the Context's. A Pod or Monitor that could not be made is empty (operator bool), and each call on it returns why;
-// podkeep::last_error() has the sentence. A runtime fails through Context::fail. RTTI is not needed either.
+// Without exceptions (-fno-exceptions) the same calls return podkeep::Status, which must not be ignored: add, start, wait_ready, join,
+// close, terminate and the Context's. A Pod, Group, Monitor or Control that could not be made is empty (operator bool), and each call on
+// it returns why; podkeep::last_error() has the sentence. A runtime fails through Context::fail. RTTI is not needed either.
 //
-// Threads. Pod, Context: any thread, at once. See podkeep.h for what may be called from where.
+// Threads. Pod, Group, Context: any thread, at once. See podkeep.h for what may be called from where.
 #ifndef PODKEEP_HPP
 #define PODKEEP_HPP
 
@@ -46,7 +60,9 @@
 #include "podkeep/runtime.hpp"
 #include "podkeep/process.hpp"
 #include "podkeep/pod.hpp"
+#include "podkeep/group.hpp"
 #include "podkeep/monitor.hpp"
+#include "podkeep/control.hpp"
 
 PODKEEP_BEGIN_NAMESPACE_
 

@@ -157,14 +157,14 @@ int main(int argc, char **argv) {
   if (podkeep_monitor_new_group(group, &monitor) != PODKEEP_OK) return failed("monitor");
   if (podkeep_monitor_fd(monitor, &fds[1].fd) != PODKEEP_OK) return failed("monitor");
   if (podkeep_group_start(group) != PODKEEP_OK) return failed("start");
-  for (podkeep_status end = PODKEEP_ERR_TIMEOUT; end == PODKEEP_ERR_TIMEOUT;) {
+  for (podkeep_status told = PODKEEP_OK; told != PODKEEP_ERR_ENDED;) { /* it has, and all is read */
     struct signalfd_siginfo signal;
     podkeep_event event = PODKEEP_EVENT_INIT;
-    end = podkeep_group_join(group, 0); /* asked before its last events are read: then none is left */
-    if (end == PODKEEP_ERR_TIMEOUT && poll(fds, 2, 1000) < 0 && errno != EINTR) return perror("poll"), 1;
+    if (poll(fds, 2, -1) < 0 && errno != EINTR) return perror("poll"), 1;
     if ((fds[0].revents & POLLIN) && read(fds[0].fd, &signal, sizeof signal) > 0) podkeep_group_cancel(group);
-    while (podkeep_monitor_next(monitor, &event, 0) == PODKEEP_OK)
+    while ((told = podkeep_monitor_next(monitor, &event, 0)) == PODKEEP_OK)
       if (event.from != event.to) print(&event);
+    if (told != PODKEEP_ERR_TIMEOUT && told != PODKEEP_ERR_ENDED) return failed("monitor");
   }
   podkeep_status status = podkeep_group_close(group);
   if (status != PODKEEP_OK) failed("the end");

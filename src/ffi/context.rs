@@ -21,8 +21,13 @@ fn context(ctx: *const podkeep_context) -> Context {
     Context::from_handle(value(ctx))
 }
 
+// Across three cache lines instead of two a poll takes a cycle or more longer: its section begins where a line does.
+#[cfg(target_os = "linux")]
+std::arch::global_asm!(".pushsection .text.podkeep_poll, \"ax\", @progbits", ".p2align 6", ".popsection");
+
 /// True from the first stop request, of whatever reason; true, too, for a context that is over or none. One atomic
 /// load. Any thread, signal handlers too; does not block.
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".text.podkeep_poll"))]
 #[unsafe(no_mangle)]
 pub extern "C" fn podkeep_context_cancelled(ctx: *const podkeep_context) -> bool {
     table::context_cancelled(value(ctx))

@@ -164,7 +164,8 @@ pub extern "C" fn podkeep_group_cancel(group: *mut podkeep_group) -> podkeep_sta
     boundary(|| find(group)?.cancel())
 }
 
-/// Waits until every member is ready or has cleanly ended. Any thread; blocks up to timeout_ms (0 looks once).
+/// Waits until every member is ready or has cleanly ended (with keep_going: or has failed). Any thread; blocks up to
+/// timeout_ms (0 looks once).
 /// OK; FAILED: a member failed for good; ENDED: it ends, or a member ended that others wait for; TIMEOUT: the sentence
 /// tells of each that is late; INVALID_STATE: it is NEW; DEADLOCK: from a member's own thread or hook, a log callback or a
 /// drop (not with 0); INVALID_ARGUMENT: a negative time; INVALID_HANDLE; FORKED.

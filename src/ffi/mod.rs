@@ -19,6 +19,7 @@ use crate::failure::c_string;
 use crate::runtime::panic_text;
 
 pub mod context;
+pub mod control;
 pub mod failure;
 pub mod group;
 pub(crate) mod library;

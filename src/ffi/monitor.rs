@@ -76,7 +76,8 @@ pub unsafe extern "C" fn podkeep_monitor_new(
 }
 
 /// Watches the members of a group: present and, until it is started, to come. Any thread; does not block. *out is the
-/// caller's, to be freed with podkeep_monitor_free. It never answers ENDED by itself.
+/// caller's, to be freed with podkeep_monitor_free. Its descriptor also tells that the group's own state has changed, though
+/// no event may wait: read on until TIMEOUT, then look at the group.
 /// OK; INVALID_ARGUMENT: out is NULL; RESOURCES; INVALID_HANDLE; FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn podkeep_monitor_new_group(
@@ -86,7 +87,7 @@ pub unsafe extern "C" fn podkeep_monitor_new_group(
     boundary(|| {
         let group = super::group::find(group)?;
         let out = out("out_monitor", out_monitor)?;
-        *out = handle_of(Monitor::of_group(World::get()?, group.number())?)?;
+        *out = handle_of(group.watch(World::get()?)?)?;
         Ok(())
     })
 }
@@ -103,8 +104,8 @@ fn handle_of(monitor: Arc<Monitor>) -> Result<*mut podkeep_monitor> {
     }
 }
 
-/// *out: a descriptor that is readable while events wait, for poll, epoll and event loops; the monitor's own, made at
-/// the first call: only poll it. Any thread; does not block.
+/// *out: a descriptor that is readable while events wait and from the end on, for poll, epoll and event loops; the
+/// monitor's own, made at the first call: only poll it. Any thread; does not block.
 /// OK; INVALID_ARGUMENT: out is NULL; RESOURCES: no descriptor to be had; INVALID_HANDLE; FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn podkeep_monitor_fd(monitor: *mut podkeep_monitor, out_fd: *mut c_int) -> podkeep_status {
@@ -117,7 +118,7 @@ pub unsafe extern "C" fn podkeep_monitor_fd(monitor: *mut podkeep_monitor, out_f
 }
 
 /// *out: the next event. Any thread, one at a time; blocks up to timeout_ms (0 looks once).
-/// OK; TIMEOUT: none came; ENDED: the one pod is final and all is read, or the monitor was freed meanwhile; DEADLOCK:
+/// OK; TIMEOUT: none came; ENDED: the one pod or group is final and all is read, or the monitor was freed meanwhile; DEADLOCK:
 /// from a log callback or a drop (not with 0); INVALID_ARGUMENT: out, its struct_size, a negative time; RESOURCES;
 /// INVALID_HANDLE; FORKED.
 #[unsafe(no_mangle)]
@@ -127,7 +128,8 @@ pub unsafe extern "C" fn podkeep_monitor_next(
     timeout_ms: i64,
 ) -> podkeep_status {
     boundary(|| {
-        let monitor = find(monitor)?;
+        let handle = monitor;
+        let monitor = find(handle)?;
         let limit = Limit::from_ms("timeout_ms", timeout_ms)?;
         let fill = || {
             return_lent(&monitor);
@@ -137,7 +139,12 @@ pub unsafe extern "C" fn podkeep_monitor_next(
                 Some(failure) => {
                     let first = register(failure, false).inspect_err(|_| monitor.put_back(event.clone()))?;
                     *lock(&monitor.lent) = Some((first, failure.chain().len()));
-                    as_pointer(first)
+                    if find(handle).is_ok() {
+                        as_pointer(first)
+                    } else {
+                        return_lent(&monitor); // freed meanwhile: nobody would
+                        ptr::null_mut()
+                    }
                 }
             };
             Ok(podkeep_event {
@@ -166,8 +173,8 @@ fn return_lent(monitor: &Monitor) {
     }
 }
 
-/// Frees a monitor; who waits in podkeep_monitor_next reads what is there, then gets ENDED. Any thread and place; does
-/// not block. OK (NULL, too); INVALID_HANDLE; FORKED.
+/// Frees a monitor; who waits in podkeep_monitor_next reads what is there, then gets ENDED; who polls its descriptor is
+/// woken, and it is closed. Any thread and place; does not block. OK (NULL, too); INVALID_HANDLE; FORKED.
 #[unsafe(no_mangle)]
 pub extern "C" fn podkeep_monitor_free(monitor: *mut podkeep_monitor) -> podkeep_status {
     boundary(|| {

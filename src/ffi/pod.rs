@@ -301,10 +301,10 @@ pub unsafe extern "C" fn podkeep_pod_new(
 
 /// Starts it; does not wait for ready. Any thread; blocks for a process pod until its program has begun. A program that
 /// cannot be run is a failure of the pod (phase SPAWN).
-/// OK; INVALID_STATE: it was started or cancelled before, or its callbacks cannot be run in a child (the runtime was not
-/// exported, podkeep_child_run was never called, this is a child that has not claimed its pod); NOT_FOUND: no podkeep
-/// program; RESOURCES: no thread or process to be had; after the last two nothing was left behind and it is NEW still;
-/// INVALID_HANDLE; FORKED.
+/// OK; INVALID_STATE: it was started or cancelled before, is a group's member, or its callbacks cannot be run in a child (the
+/// runtime was not exported, podkeep_child_run was never called, this is a child that has not claimed its pod); NOT_FOUND:
+/// no podkeep program; RESOURCES: no thread or process to be had; after the last two nothing was left behind and it is NEW
+/// still; INVALID_HANDLE; FORKED.
 #[unsafe(no_mangle)]
 pub extern "C" fn podkeep_pod_start(pod: *mut podkeep_pod) -> podkeep_status {
     boundary(|| find(pod)?.start())
@@ -338,7 +338,8 @@ pub extern "C" fn podkeep_pod_join(pod: *mut podkeep_pod, timeout_ms: i64) -> po
 
 /// Cancels and waits for the end, bounded by the grace. Any thread; blocks. A NEW pod is STOPPED; twice is harmless.
 /// OK: STOPPED; FAILED; TIMEOUT: ABANDONED, the sentence tells where its thread is stuck; DEADLOCK: from its own thread
-/// or hook (then it is not cancelled), a log callback or a drop; INVALID_HANDLE; FORKED.
+/// or hook (then it is not cancelled), a log callback or a drop; INVALID_STATE: it is a group's member; INVALID_HANDLE;
+/// FORKED.
 #[unsafe(no_mangle)]
 pub extern "C" fn podkeep_pod_close(pod: *mut podkeep_pod) -> podkeep_status {
     boundary(|| find(pod)?.close())

@@ -284,7 +284,7 @@ pub unsafe extern "C" fn podkeep_runtime_from_library(
 
 /// Says where the `podkeep` program is, which process pods need; NULL: it is looked for again, in the variable
 /// PODKEEP_PROGRAM, beside the library (in its directory, in ../bin) and in PATH. Any thread; does not block; concerns later
-/// starts. OK; NOT_FOUND: there is no program.
+/// starts. OK; NOT_FOUND: there is no program; INVALID_ARGUMENT: not UTF-8; RESOURCES.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn podkeep_set_program(path: *const c_char) -> podkeep_status {
     boundary(|| process::program::set_podkeep(text("path", path)?))

@@ -27,7 +27,7 @@ pub(crate) fn prepare(pod: &PodRef, call: &str) -> Result<Seated> {
         .and_then(|()| pod.prepare_kick())
         .and_then(|()| if pod.life().has_hook() { world.crew.reserve(world) } else { Ok(()) });
     if let Err(error) = had {
-        pod.unclaim();
+        pod.unclaim(world);
         return Err(error);
     }
     pod.set_ready_limit();

@@ -23,10 +23,14 @@ use crate::world::{World, lock};
 
 /// Makes S. It launches the pod itself if the caller has not by then.
 pub(crate) fn spawn(pod: &PodRef, world: &World) -> Result<()> {
+    spawn_at(enter, pod, world)
+}
+
+fn spawn_at(enter: linux::Entry, pod: &PodRef, world: &World) -> Result<()> {
     end_key()?;
     let attr = pod.cell().attr.as_ref().unwrap_or(&world.default_attr);
     let index = pod.clone().into_index();
-    // SAFETY: `enter` takes the reference over.
+    // SAFETY: either `enter` takes the reference over.
     let made = unsafe { attr.spawn(&pod.cell().thread, enter, ptr::without_provenance_mut(index as usize)) };
     made.map_err(|error| {
         // SAFETY: no thread took it.
@@ -47,6 +51,14 @@ extern "C-unwind" fn enter(index: *mut c_void) -> *mut c_void {
     linux::name_thread(pod.cell().name);
     occupy(index.addr() as u32);
     ptr::null_mut()
+}
+
+/// A thread that lives on what another one, which was ended from inside, has left.
+extern "C-unwind" fn enter_next(index: *mut c_void) -> *mut c_void {
+    // SAFETY: as in `enter`, which gives the reference back.
+    let pod = ManuallyDrop::new(unsafe { PodRef::from_index(index.addr() as u32) });
+    pod.step(Event::ReapRelease); // from here on the thread that is known is this one
+    enter(index)
 }
 
 /// One incarnation of the pod in slot `index`, whose reference it takes over, on this thread.
@@ -77,8 +89,11 @@ pub(crate) fn occupy(index: u32) {
 }
 
 /// Who still polls the context's descriptor shall look. Also the meeting with the keeper: once this lock was had, no kick is
-/// under way (`cancel::kick`).
+/// under way (`cancel::kick`). A pod with neither has not asked for the keeper.
 fn close_descriptor(pod: &PodRef) {
+    if !pod.life().needs_keeper() {
+        return;
+    }
     if let Some(fd) = lock(&pod.cell().cold).fd.take() {
         linux::signal_fd(&fd);
     }
@@ -191,7 +206,8 @@ fn died(pod: PodRef) {
             break;
         }
     }
-    if pod.life().state() == State::Restarting {
+    // The claim keeps a joiner away who comes after a cancel in the delay. One that was faster has this thread, and no other.
+    if pod.life().state() == State::Restarting && pod.step(Event::ReapClaim).is_some() {
         return succeed(pod);
     }
     host::main::abdicate(&pod);
@@ -203,22 +219,24 @@ fn died(pod: PodRef) {
     leave(ManuallyDrop::new(pod));
 }
 
-/// The next life needs another thread: this one is on its way out.
+/// The next life needs another thread: this one, which has claimed itself, is on its way out.
 fn succeed(pod: PodRef) {
     close_descriptor(&pod);
     pod.tid.store(0, Relaxed);
     role::leave();
     let is_ours = pod.cell().thread.load(Relaxed) != 0;
-    let made = World::existing().ok_or_else(|| Error::state("forked")).and_then(|world| spawn(&pod, world));
+    let made =
+        World::existing().ok_or_else(|| Error::state("forked")).and_then(|world| spawn_at(enter_next, &pod, world));
     if is_ours {
-        // SAFETY: this thread, which nobody joins while another life can follow (`reap`).
+        // SAFETY: this thread, which nobody else has a claim on.
         unsafe { linux::detach_thread(linux::this_thread()) };
     }
     match made {
-        Ok(()) => drop(pod), // the successor has a reference of its own
+        Ok(()) => drop(pod), // the successor has a reference of its own, and gives the claim back
         Err(error) => {
-            pod.give_up(&error.sentence);
             pod.cell().thread.store(0, Relaxed);
+            pod.give_up(&error.sentence);
+            pod.step(Event::ReapRelease);
             leave(ManuallyDrop::new(pod));
         }
     }
@@ -231,6 +249,10 @@ pub(crate) fn reap(pod: &PodRef, until: Nanos) -> bool {
         return false;
     }
     let thread = pod.cell().thread.load(Relaxed);
+    if thread == 0 {
+        pod.step(Event::ReapRelease); // S ended from inside, and no successor could be had
+        return false;
+    }
     // SAFETY: the claim makes this thread the only one that joins it, and S does not detach itself meanwhile.
     let joined = unsafe { linux::join_thread(thread, until) };
     if joined.is_err() && pod.step(Event::ReapRelease).is_none() {

@@ -4,14 +4,21 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::os::fd::IntoRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use crate::linux::Nanos;
+use crate::linux::{Nanos, process};
 
 /// systemd drops messages of more than 4096 bytes, its PIPE_BUF.
 const LONGEST: usize = 4096;
+
+/// When to say again what a manager that has too much to read has not got.
+const BUSY: Nanos = 20_000_000;
+/// And what one that is not there has not: it may come back.
+const GONE: Nanos = 1_000_000_000;
 
 /// A service manager that wants to be told.
 #[derive(Debug)]
@@ -34,22 +41,27 @@ impl Upward {
             _ => return None,
         };
         let manager = manager.ok()?;
-        let socket = UnixDatagram::unbound().ok()?;
+        // Not in the place of a standard stream that the host has closed.
+        let socket: UnixDatagram = process::owned(UnixDatagram::unbound().ok()?.into_raw_fd()).ok()?.into();
         socket.set_nonblocking(true).ok()?;
         Some(Upward { socket, manager })
     }
 
-    /// Says `text`: lines of KEY=VALUE. False: the manager has not got it (it is gone, or has too much to read); what
-    /// must arrive may be said again later.
-    pub(crate) fn send(&self, text: &str) -> bool {
+    /// Says `text`: lines of KEY=VALUE. Err: the manager has not got it, and after so long what must arrive is to be said
+    /// again.
+    pub(crate) fn send(&self, text: &str) -> Result<(), Nanos> {
         // The standard library's sends raise no SIGPIPE.
-        self.socket.send_to_addr(text.as_bytes(), &self.manager).is_ok()
+        match self.socket.send_to_addr(text.as_bytes(), &self.manager) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(BUSY),
+            Err(_) => Err(GONE),
+        }
     }
 
     /// Says STATUS=`text`, as one line and no longer than systemd takes: a status is a user's text, and must not become
     /// another word.
-    pub(crate) fn status(&self, text: &str) -> bool {
-        self.send(&status_line(text))
+    pub(crate) fn status(&self, text: &str) {
+        let _ = self.send(&status_line(text)); // the next one tells more
     }
 
     /// How often WATCHDOG=1 has to be said at least, when the manager asks this process for it; half of it is a good
@@ -119,8 +131,8 @@ mod tests {
     #[test]
     fn a_manager_at_an_abstract_address_hears() {
         let (manager, upward) = manager("abstract");
-        assert!(upward.send("READY=1\nSTATUS=up"));
-        assert!(upward.send("WATCHDOG=1"));
+        assert_eq!(upward.send("READY=1\nSTATUS=up"), Ok(()));
+        assert_eq!(upward.send("WATCHDOG=1"), Ok(()));
         assert_eq!((heard(&manager), heard(&manager)), ("READY=1\nSTATUS=up".into(), "WATCHDOG=1".into()));
     }
 
@@ -129,7 +141,7 @@ mod tests {
         let path = Scrap(env::temp_dir().join(name("path")));
         let manager = UnixDatagram::bind(&path.0).unwrap();
         let upward = Upward::to(path.0.as_os_str()).unwrap();
-        assert!(upward.send("STOPPING=1"));
+        assert_eq!(upward.send("STOPPING=1"), Ok(()));
         assert_eq!(heard(&manager), "STOPPING=1");
     }
 
@@ -150,23 +162,24 @@ mod tests {
     #[test]
     fn a_manager_that_is_gone_or_busy_is_not_waited_for() {
         assert!(!Path::new("/nowhere").exists());
-        assert!(!Upward::to("/nowhere/socket".as_ref()).unwrap().send("READY=1"));
+        assert_eq!(Upward::to("/nowhere/socket".as_ref()).unwrap().send("READY=1"), Err(GONE));
         let (manager, upward) = manager("busy");
         // It reads nothing: some messages fit, then none does, and no call blocks.
-        let said = (0..1_000_000).take_while(|_| upward.send("WATCHDOG=1")).count();
+        let said = (0..1_000_000).take_while(|_| upward.send("WATCHDOG=1").is_ok()).count();
         assert!((1..1_000_000).contains(&said));
+        assert_eq!(upward.send("READY=1"), Err(BUSY));
         heard(&manager);
-        assert!(upward.send("READY=1"), "there is room again");
+        assert_eq!(upward.send("READY=1"), Ok(()), "there is room again");
         drop(manager);
-        assert!(!upward.send("READY=1"));
+        assert_eq!(upward.send("READY=1"), Err(GONE));
     }
 
     #[test]
     fn a_status_is_one_line_of_a_size_that_is_taken() {
         let (manager, upward) = manager("status");
-        assert!(upward.status("serving\nREADY=1\0"));
+        upward.status("serving\nREADY=1\0");
         assert_eq!(heard(&manager), "STATUS=serving READY=1 ");
-        assert!(upward.status(&"\u{e9}".repeat(LONGEST)));
+        upward.status(&"\u{e9}".repeat(LONGEST));
         let said = heard(&manager);
         assert!(said.len() <= LONGEST && said.len() > LONGEST - 2);
         assert_eq!(said.trim_start_matches("STATUS=").replace('\u{e9}', ""), "");

@@ -12,7 +12,8 @@
 //!  STOPPED                                                                       └──► ABANDONED ───┘
 //! ```
 //! An end that another life is to follow leads to RESTARTING instead, and Revive from there to STARTING, with another
-//! incarnation's word. STARTING ends in FAILED or STOPPED directly when `init` does not succeed or S dies.
+//! incarnation's word. STARTING ends in FAILED or STOPPED directly when `init` does not succeed or S dies, and
+//! RUNNING in FAILED when S dies.
 
 mod words;
 
@@ -57,7 +58,7 @@ const REAPER: u32 = flag(23);
 const ATTEND: u32 = flag(24);
 const SLEEP_HOST: u32 = flag(25);
 const SLEEP_POD: u32 = flag(26);
-/// A second one sleeps inside: waking one is not enough.
+/// A second one sleeps inside, or one beside S: waking one on the word is not enough.
 const CROWD_POD: u32 = flag(27);
 /// A kick wants to know when S has seen the cancel.
 const KICK: u32 = flag(28);
@@ -141,6 +142,10 @@ impl Life {
     pub(crate) fn was_abandoned(self) -> bool {
         self.has(WAS_ABANDONED)
     }
+    /// In this life, which may have ended, but for the delay before the next.
+    pub(crate) fn is_stopping_or_was(self) -> bool {
+        self.0 & (STOP | WAS_STOPPING) != 0 && self.state() != State::Restarting
+    }
     pub(crate) fn claimed(self) -> bool {
         self.has(CLAIMED)
     }
@@ -197,7 +202,8 @@ impl Life {
     /// Who has to be woken after this word became `next`: those outside, and those inside.
     pub(crate) fn wakes(self, next: Life) -> (bool, Inside) {
         let changed = self.0 ^ next.0;
-        let host = self.has(SLEEP_HOST) && changed & (STATE | FAILED | GONE) != 0;
+        // USER: whoever hoped for the next life's ready hears that there is none (L15).
+        let host = self.has(SLEEP_HOST) && changed & (STATE | FAILED | USER | GONE) != 0;
         let due = self.state() == State::Restarting && changed & SAID_READY != 0;
         let inside = match self.has(SLEEP_POD) && (due || changed & (STOP | OVER | HOOK_DONE) != 0) {
             false => Inside::Nobody,
@@ -323,6 +329,7 @@ impl Life {
             Event::Attend => self.with(ATTEND),
             Event::SleepHost => self.with(SLEEP_HOST),
             Event::SleepPod => self.with(if self.has(SLEEP_POD) { CROWD_POD } else { SLEEP_POD }),
+            Event::SleepBeside => self.with(SLEEP_POD | CROWD_POD),
             _ => self,
         };
         (next != self).then_some(next)

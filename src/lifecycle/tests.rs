@@ -42,7 +42,8 @@ fn possible(life: Life, event: Event) -> bool {
     match event {
         Event::Unclaim => life.claimed() && !launched,
         Event::InitOk | Event::InitNot { .. } => life.seat() == Seat::Init && !life.context_over(),
-        Event::RunReturned { .. } => life.seat() == Seat::Run && !life.context_over(),
+        // Of a child the host may hear of its end alone.
+        Event::RunReturned { .. } => (life.seat() == Seat::Run || life.is_afar() && launched) && !life.context_over(),
         Event::HookDone { .. } => life.hook_running(),
         Event::HookJoined => life.seat() == Seat::Hook && !life.hook_running(),
         Event::End { .. } => {

@@ -195,4 +195,6 @@ pub(crate) enum Event {
     SleepHost,
     /// Somebody inside (a context's wait, S waiting for the hook) is about to sleep on the word.
     SleepPod,
+    /// The same for somebody beside S and its hook.
+    SleepBeside,
 }

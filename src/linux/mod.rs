@@ -5,12 +5,14 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod signal;
+#[cfg(feature = "grpc")]
+pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod stderr;
 
@@ -21,9 +23,18 @@ pub(crate) const NEVER: Nanos = u64::MAX;
 
 /// Now. Async-signal-safe, a vDSO call.
 pub(crate) fn now() -> Nanos {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+/// The kernel's last tick: behind [`now`] by some milliseconds at most, for a quarter of its cost.
+pub(crate) fn last_tick() -> Nanos {
+    clock(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+fn clock(id: libc::clockid_t) -> Nanos {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `t` is a valid out pointer; CLOCK_MONOTONIC cannot fail.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut t) };
+    // SAFETY: `t` is a valid out pointer; these clocks cannot fail.
+    unsafe { libc::clock_gettime(id, &mut t) };
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
@@ -155,16 +166,11 @@ pub(crate) fn event_fd() -> Result<OwnedFd, c_int> {
     process::owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
 }
 
-/// Makes the event descriptor readable.
+/// Makes the event descriptor readable. Async-signal-safe; may change errno.
 pub(crate) fn signal_fd(fd: &OwnedFd) {
-    signal_number(fd.as_raw_fd());
-}
-
-/// The same by its number. Async-signal-safe; may change errno.
-pub(crate) fn signal_number(fd: c_int) {
     let one = 1u64;
     // SAFETY: eight readable bytes; a full counter (EAGAIN) is readable already.
-    unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+    unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
 }
 
 /// Makes the event descriptor unreadable again.
@@ -201,7 +207,8 @@ const PTHREAD_CANCEL_DISABLE: c_int = 1;
 pub(crate) type Entry = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
 unsafe extern "C" {
-    // Not in the libc crate; the two _np are glibc's, from 2.32 and 2.31.
+    // Not in the libc crate; the _np are glibc's, from 2.32 and (the last) 2.31.
+    fn pthread_attr_getsigmask_np(attr: *const libc::pthread_attr_t, mask: *mut libc::sigset_t) -> c_int;
     fn pthread_attr_setsigmask_np(attr: *mut libc::pthread_attr_t, mask: *const libc::sigset_t) -> c_int;
     fn pthread_attr_setschedpolicy(attr: *mut libc::pthread_attr_t, policy: c_int) -> c_int;
     fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
@@ -266,6 +273,7 @@ impl ThreadAttr {
     /// # Safety
     /// `arg` is what `entry` expects.
     pub(crate) unsafe fn spawn(&self, thread: &AtomicU64, entry: Entry, arg: *mut c_void) -> Result<(), c_int> {
+        let _mask = creator_gives_mask().then(|| self.mask_of_the_creator());
         // SAFETY: C and C-unwind differ only in what may pass through them, and what passes is glibc's own forced
         // unwinding, which its thread start expects. The attribute is initialised.
         let rc = unsafe {
@@ -273,6 +281,32 @@ impl ThreadAttr {
             libc::pthread_create(thread.as_ptr(), &self.0, entry, arg)
         };
         if rc == 0 { Ok(()) } else { Err(rc) }
+    }
+
+    /// While it lives this thread has the mask that the new one is to have.
+    fn mask_of_the_creator(&self) -> signal::Masked {
+        // SAFETY: the attribute is initialised and has a mask, which is written to a set on this frame.
+        unsafe {
+            let mut mask = std::mem::zeroed();
+            pthread_attr_getsigmask_np(&self.0, &mut mask);
+            signal::Masked::with(&mask)
+        }
+    }
+}
+
+/// A pthread_create that gives the new thread its creator's mask, whatever the attribute says: that of AddressSanitizer's
+/// runtimes of LLVM, which older and other ones are not told from.
+fn creator_gives_mask() -> bool {
+    const UNKNOWN: u8 = 2;
+    static KNOWN: AtomicU8 = AtomicU8::new(UNKNOWN); // each who asks first finds the same: a fork leaves nobody waiting
+    match KNOWN.load(Relaxed) {
+        UNKNOWN => {
+            // SAFETY: only whether the name is there is asked.
+            let is = unsafe { !libc::dlsym(libc::RTLD_DEFAULT, c"__asan_init".as_ptr()).is_null() };
+            KNOWN.store(is.into(), Relaxed);
+            is
+        }
+        known => known == 1,
     }
 }
 

@@ -54,11 +54,12 @@ impl Poller {
     }
 }
 
-/// Whether `fd` (any number) would take at least a page now, without blocking. A closed one answers false.
+/// Whether `fd` (any number) would take something now without blocking: a pipe a page, a terminal a byte. One that nobody
+/// reads any more takes all, with an error; a closed number answers false.
 pub(crate) fn takes_bytes(fd: c_int) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one valid entry.
-    unsafe { libc::poll(&mut poll, 1, 0) == 1 && poll.revents & libc::POLLOUT != 0 }
+    unsafe { libc::poll(&mut poll, 1, 0) == 1 && poll.revents & (libc::POLLOUT | libc::POLLERR) != 0 }
 }
 
 /// Waits until a socket can be read, or written if `write`, or `bell` rings; false: nothing of that by now.

@@ -48,8 +48,22 @@ pub(crate) fn signal_process(pidfd: &OwnedFd, signal: c_int) -> bool {
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, 0u32) == 0 }
 }
 
-/// Sends a signal to a whole process group, whose number its leader, alive or not yet reaped, holds.
-pub(crate) fn signal_group(group: i32, signal: c_int) {
+/// Since Linux 6.9: the group that the process leads, or led.
+const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
+
+/// Sends a signal to a whole process group, by a hold on its leader. Where the kernel does not know how, by its number, which
+/// a leader that is alive or not yet reaped holds; of one that somebody else has reaped it could be another's by now.
+pub(crate) fn signal_group(leader: &OwnedFd, group: i32, signal: c_int) {
+    let (fd, info) = (leader.as_raw_fd(), ptr::null::<libc::siginfo_t>());
+    // SAFETY: numbers and NULL.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, PIDFD_SIGNAL_PROCESS_GROUP) };
+    if sent != 0 && errno() == libc::EINVAL {
+        signal_numbered_group(group, signal);
+    }
+}
+
+/// The same, without a hold on the leader, which is not reaped yet.
+pub(crate) fn signal_numbered_group(group: i32, signal: c_int) {
     if group > 1 {
         // SAFETY: numbers only.
         unsafe { libc::kill(-group, signal) };
@@ -83,6 +97,32 @@ pub(crate) fn owned(fd: c_int) -> Result<OwnedFd, c_int> {
             copy => Ok(OwnedFd::from_raw_fd(copy)),
         }
     }
+}
+
+/// A copy of a descriptor that is open.
+#[cfg(feature = "grpc")]
+pub(crate) fn copy_of(fd: RawFd) -> Result<OwnedFd, c_int> {
+    // SAFETY: numbers in, a new descriptor out.
+    owned(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })
+}
+
+/// As [`owned`] for what others make in `make`: should stdin, stdout or stderr be closed, their places are held meanwhile.
+#[cfg(feature = "grpc")]
+pub(crate) fn above_standard<T>(make: impl FnOnce() -> T) -> T {
+    let mut held = Vec::new();
+    loop {
+        // SAFETY: a static string; a new descriptor that nobody else has.
+        let fd = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        if fd < 0 {
+            break;
+        }
+        // SAFETY: as above.
+        held.push(unsafe { OwnedFd::from_raw_fd(fd) });
+        if fd > 2 {
+            break;
+        }
+    }
+    make()
 }
 
 /// The same descriptor with a number that a plan may have.
@@ -133,6 +173,14 @@ pub(crate) fn recv_some(fd: &OwnedFd, into: &mut [u8]) -> Result<usize, c_int> {
     // SAFETY: a writable buffer of this length.
     let n = unsafe { libc::recv(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
     if n < 0 { Err(errno()) } else { Ok(n as usize) }
+}
+
+/// How many bytes of a socket are there to be read.
+pub(crate) fn waiting(fd: &OwnedFd) -> usize {
+    let mut count: c_int = 0;
+    // SAFETY: a valid out pointer.
+    unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &mut count) };
+    count.max(0) as usize
 }
 
 /// Reads from a pipe that never blocks; 0: nobody can write to it any more.

@@ -1,4 +1,4 @@
-//! Signals of the main process: only `host::main`, which was asked to, touches them.
+//! Signals. What is done with one is changed for the main process alone: by `host::main`, which was asked to.
 
 use std::ffi::c_int;
 use std::mem::zeroed;
@@ -23,7 +23,7 @@ pub(crate) fn handle(signal: c_int, handler: extern "C" fn(c_int)) -> Dispositio
     }
 }
 
-/// The same, unless somebody else handles the signal.
+/// The same, unless somebody else handles the signal. What the child of a fork has inherited of `handler` is nobody's.
 pub(crate) fn handle_if_unused(signal: c_int, handler: extern "C" fn(c_int)) -> Option<Disposition> {
     // SAFETY: a valid out pointer.
     let old = unsafe {
@@ -31,7 +31,8 @@ pub(crate) fn handle_if_unused(signal: c_int, handler: extern "C" fn(c_int)) -> 
         libc::sigaction(signal, ptr::null(), &mut old);
         old
     };
-    (old.sa_sigaction == libc::SIG_DFL || old.sa_sigaction == libc::SIG_IGN).then(|| handle(signal, handler))
+    let unused = [libc::SIG_DFL, libc::SIG_IGN, handler as usize];
+    unused.contains(&old.sa_sigaction).then(|| handle(signal, handler))
 }
 
 pub(crate) fn put_back(signal: c_int, before: &Disposition) {
@@ -56,6 +57,37 @@ pub(crate) fn unblock(signals: impl Iterator<Item = c_int>) -> Mask {
 pub(crate) fn set_mask(mask: &Mask) {
     // SAFETY: the mask that was.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &mask.0, ptr::null_mut()) };
+}
+
+/// While it lives this thread has another mask.
+pub(crate) struct Masked(Mask);
+
+impl Masked {
+    pub(crate) fn with(mask: &libc::sigset_t) -> Masked {
+        // SAFETY: a set to read and one on this frame to write.
+        unsafe {
+            let mut before = zeroed();
+            libc::pthread_sigmask(libc::SIG_SETMASK, mask, &mut before);
+            Masked(Mask(before))
+        }
+    }
+
+    /// No handler of the host's may run, say in a child that shares this thread's memory.
+    pub(crate) fn all() -> Masked {
+        // SAFETY: a set on this frame.
+        let all = unsafe {
+            let mut all = zeroed();
+            libc::sigfillset(&mut all);
+            all
+        };
+        Masked::with(&all)
+    }
+}
+
+impl Drop for Masked {
+    fn drop(&mut self) {
+        set_mask(&self.0);
+    }
 }
 
 /// Does with `signal` what is done by default, once the handler that asks for it has returned. Async-signal-safe.

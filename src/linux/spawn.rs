@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering::*};
 
 use super::errno;
 use super::process::{self, owned, reap};
+use super::signal::Masked;
 
 /// How a child is to begin. Every pointer in it is read in the child, before its exec.
 pub(crate) struct Plan<'a> {
@@ -26,18 +27,17 @@ pub(crate) struct Plan<'a> {
     pub(crate) pid_digits: &'a [AtomicU8],
     /// Where the child's id is noted before anything of it can run: who watches for the host's end finds it there.
     pub(crate) group: &'a AtomicU32,
-    /// In memory shared with the child, whatever a clone shares.
-    pub(crate) outcome: &'a Outcome,
+    /// And where for its program.
+    pub(crate) pid: &'a AtomicI32,
 }
 
 /// Where a plan's descriptors begin.
 pub(crate) const FIRST_SPARE: RawFd = 16;
 
-/// What became of a child until its exec.
-#[repr(C)]
-#[derive(Default)]
-pub(crate) struct Outcome {
-    pub(crate) pid: AtomicI32,
+/// What became of a child until its exec. Zeroes are a child that has told nothing.
+struct Outcome {
+    /// Of one that another made.
+    pid: AtomicI32,
     /// errno of the step that failed; 0: none.
     error: AtomicI32,
     step: AtomicI32,
@@ -65,10 +65,13 @@ pub(crate) struct Spawned {
 
 struct Start<'a> {
     plan: &'a Plan<'a>,
+    outcome: &'a Outcome,
     host: libc::pid_t,
 }
 
-/// Stack of a child until its exec: it calls the kernel only, a few frames deep.
+/// Stack of a child until its exec: it calls the kernel only, a few frames deep. At its far end the child tells what became
+/// of it: in memory that is shared whatever a clone shares, and that the program which follows does not have. The host may
+/// read it long after that has begun.
 const STACK: usize = 64 << 10;
 
 struct Stack(*mut c_void);
@@ -81,7 +84,7 @@ impl Stack {
                 ptr::null_mut(),
                 STACK,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_STACK,
                 -1,
                 0,
             )
@@ -90,6 +93,10 @@ impl Stack {
     }
     fn top(&self) -> *mut c_void {
         self.0.wrapping_byte_add(STACK)
+    }
+    fn outcome(&self) -> &Outcome {
+        // SAFETY: mapped for as long as this lives, zeroed, and aligned as a page is; the frames do not come that far.
+        unsafe { &*self.0.cast() }
     }
 }
 
@@ -100,36 +107,13 @@ impl Drop for Stack {
     }
 }
 
-/// While it lives every signal is blocked in this thread: no handler of the host's may run in a child that shares its
-/// memory.
-struct NoSignals(libc::sigset_t);
-
-impl NoSignals {
-    fn begin() -> NoSignals {
-        // SAFETY: valid sets on this frame.
-        unsafe {
-            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
-            libc::sigfillset(&mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-            NoSignals(before)
-        }
-    }
-}
-
-impl Drop for NoSignals {
-    fn drop(&mut self) {
-        // SAFETY: the mask that was.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
-    }
-}
-
 /// Makes a child in a process group of its own, and waits until its program has taken over.
 pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, NotSpawned> {
     let stack = Stack::new().map_err(NotSpawned::Resources)?;
     // SAFETY: no arguments.
-    let start = Start { plan, host: unsafe { libc::getpid() } };
+    let start = Start { plan, outcome: stack.outcome(), host: unsafe { libc::getpid() } };
     let mut pidfd: c_int = -1;
-    let quiet = NoSignals::begin();
+    let quiet = Masked::all();
     // SAFETY: the child runs `begin` on a stack of its own, with everything it reads alive: this thread goes on only
     // when the child has exec'd or ended.
     let pid = unsafe {
@@ -150,7 +134,7 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, NotSpawned> {
         Ok(pidfd) => pidfd,
         Err(error) => {
             // Without a hold on it the child must not live.
-            process::signal_group(pid, libc::SIGKILL);
+            process::signal_numbered_group(pid, libc::SIGKILL);
             plan.group.store(0, SeqCst);
             // SAFETY: a child of ours.
             unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
@@ -158,26 +142,31 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Spawned, NotSpawned> {
         }
     };
     let child = Spawned { pid, pidfd };
-    let error = plan.outcome.error.load(Acquire);
+    let error = start.outcome.error.load(Acquire);
     if error == 0 {
         return Ok(child);
     }
     plan.group.store(0, SeqCst);
     let _ = reap(&child.pidfd);
-    Err(match plan.outcome.step.load(Acquire) {
+    Err(match start.outcome.step.load(Acquire) {
         STEP_CWD => NotSpawned::Cwd(error),
-        STEP_EXEC => NotSpawned::Exec(error),
+        STEP_EXEC if is_of_the_program(error) => NotSpawned::Exec(error),
         _ => NotSpawned::Resources(error),
     })
+}
+
+/// Whether an exec failed for what its program is, and not for what there was too little of just then.
+fn is_of_the_program(error: c_int) -> bool {
+    ![libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE].contains(&error)
 }
 
 /// The child until its exec. It shares the host's memory: system calls only, no allocation, no lock, no return.
 extern "C" fn begin(start: *mut c_void) -> c_int {
     // SAFETY: `spawn` passes it and waits.
-    let Start { plan, host } = unsafe { &*start.cast::<Start<'_>>() };
+    let Start { plan, outcome, host } = unsafe { &*start.cast::<Start<'_>>() };
     let failed = |step: i32| -> ! {
-        plan.outcome.step.store(step, Relaxed);
-        plan.outcome.error.store(errno().max(1), Release);
+        outcome.step.store(step, Relaxed);
+        outcome.error.store(errno().max(1), Release);
         // SAFETY: ends this process, which has nothing to flush.
         unsafe { libc::_exit(127) }
     };
@@ -185,7 +174,7 @@ extern "C" fn begin(start: *mut c_void) -> c_int {
     unsafe {
         libc::setpgid(0, 0);
         let pid = libc::getpid();
-        plan.outcome.pid.store(pid, SeqCst);
+        plan.pid.store(pid, SeqCst);
         plan.group.store(pid as u32, SeqCst);
         let mut rest = pid;
         for digit in plan.pid_digits.iter().rev() {
@@ -232,9 +221,9 @@ pub(crate) fn spawn_apart(
     descriptors: &[RawFd],
 ) -> Result<i32, NotSpawned> {
     let (outer, inner) = (Stack::new().map_err(NotSpawned::Resources)?, Stack::new().map_err(NotSpawned::Resources)?);
-    let outcome = Outcome::default();
-    let apart = Apart { program, argv, envp, descriptors, stack: inner.top(), outcome: &outcome };
-    let quiet = NoSignals::begin();
+    let outcome = outer.outcome();
+    let apart = Apart { program, argv, envp, descriptors, stack: inner.top(), outcome };
+    let quiet = Masked::all();
     // SAFETY: as in `spawn`. Without a signal in the flags the host is told nothing of this child's end.
     let between = unsafe {
         libc::clone(step_apart, outer.top(), libc::CLONE_VM | libc::CLONE_VFORK, (&raw const apart).cast_mut().cast())

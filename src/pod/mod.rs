@@ -71,6 +71,9 @@ pub(crate) const DEFAULT_EXTEND_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct PodCell {
     pub(crate) runtime: Arc<RuntimeCell>,
     pub(crate) name: &'static CStr,
+    /// Its place in the order in which the process made pods and groups.
+    #[cfg(feature = "grpc")]
+    pub(crate) made: u64,
     pub(crate) ready_timeout: Nanos,
     pub(crate) extend_max: Nanos,
     /// `None`: the world's default.
@@ -102,8 +105,12 @@ pub(crate) struct PodCell {
     pub(crate) watchdog: Nanos,
     /// A moment before which no heartbeat can be missed: the host was stalled until then.
     pub(crate) watch_from: AtomicU64,
+    /// When the keeper is to look next whether one was; 0: at once. It is late when the host was stalled.
+    pub(crate) look_due: AtomicU64,
     /// The heartbeat after which the host was stalled last.
     pub(crate) stalled_after: AtomicU64,
+    /// And for how long.
+    pub(crate) stalled_for: AtomicU64,
     /// What an extension made of the watchdog's limit.
     pub(crate) watch_limit: AtomicU64,
     /// The states that the monitors were told of, and the time of the last; only touched under the hub's lock.
@@ -123,6 +130,8 @@ pub(crate) struct Cold {
     pub(crate) status: Option<Box<str>>,
     pub(crate) fd: Option<OwnedFd>,
     pub(crate) extended: Nanos,
+    /// In a child: when the grace is spent, as its host has said last.
+    pub(crate) heard: Nanos,
     /// The end of a child's stderr, once it has ended.
     pub(crate) stderr: Option<Arc<CStr>>,
     pub(crate) history: History,
@@ -161,10 +170,19 @@ impl Cold {
     pub(crate) fn records(&self) -> Arc<Vec<Record>> {
         self.failures.clone().unwrap_or_default()
     }
+    /// The failures so far, and where the hook's own stands among them.
+    pub(crate) fn records_and_hooks(&self) -> (Arc<Vec<Record>>, Option<usize>) {
+        (self.records(), self.hook_said)
+    }
     /// What a child wrote goes with each of its failures.
     pub(crate) fn attach_stderr(&mut self) {
+        let stderr = self.stderr.clone();
+        self.mend_records(|record| record.stderr = stderr.clone());
+    }
+    /// Those that somebody has already stay as they are.
+    pub(crate) fn mend_records(&mut self, mend: impl FnMut(&mut Record)) {
         if let Some(failures) = &mut self.failures {
-            Arc::make_mut(failures).iter_mut().for_each(|record| record.stderr = self.stderr.clone());
+            Arc::make_mut(failures).iter_mut().for_each(mend);
         }
     }
     pub(crate) fn failure(&self) -> Option<Failure> {
@@ -203,6 +221,8 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result
     let cell = PodCell {
         runtime: runtime.clone(),
         name,
+        #[cfg(feature = "grpc")]
+        made: crate::world::next_made(),
         ready_timeout: settings.ready_timeout,
         extend_max: settings.extend_max,
         attr,
@@ -222,7 +242,9 @@ pub(crate) fn make(runtime: &Arc<RuntimeCell>, settings: Settings<'_>) -> Result
         pulled: AtomicBool::new(false),
         watchdog: settings.watchdog,
         watch_from: AtomicU64::new(0),
+        look_due: AtomicU64::new(0),
         stalled_after: AtomicU64::new(u64::MAX),
+        stalled_for: AtomicU64::new(0),
         watch_limit: AtomicU64::new(0),
         published: AtomicU32::new(1 << State::New as u32),
         published_time: AtomicU64::new(0),
@@ -359,6 +381,20 @@ impl PodRef {
         }
     }
 
+    /// The same, for a thread that is not to wait for a user's drop.
+    pub(crate) fn settle_elsewhere(&self, world: &'static World) {
+        self.release_elsewhere(world, self.settled_if_never_launched());
+    }
+
+    /// Has the crew release it; here, if no thread can be had.
+    pub(crate) fn release_elsewhere(&self, world: &'static World, runtime: Option<Arc<RuntimeCell>>) {
+        if let Some(runtime) = runtime
+            && let Err(runtime) = world.crew.release(world, runtime, None)
+        {
+            runtime.release();
+        }
+    }
+
     /// As [`PodRef::settled`], for a pod that never had an S. The lock makes it one step: whoever comes second finds the use
     /// ended, so that the runtime that is freed next is released by the one who frees it.
     pub(crate) fn settled_if_never_launched(&self) -> Option<Arc<RuntimeCell>> {
@@ -367,5 +403,37 @@ impl PodRef {
         }
         let _cold = lock(&self.cell().cold);
         self.settled()
+    }
+}
+
+/// For unit tests: a pod that is RUNNING by its word alone, with no S behind it.
+#[cfg(test)]
+pub(crate) mod testing {
+    use crate::lifecycle::Event;
+    use crate::table::PodRef;
+    use crate::{BoxError, Context, Options, Pod, Procedure, Runtime};
+
+    struct Idle;
+
+    impl Procedure for Idle {
+        fn run_forever(&self, _: Context) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn running(options: &Options) -> Pod {
+        let runtime = Runtime::new("idle", |_| Ok(Idle)).unwrap();
+        let owner = Pod::new(&runtime, options).unwrap();
+        for event in [Event::Claim, Event::Launch, Event::EnterInit, Event::InitOk] {
+            assert!(owner.here().unwrap().step(event).is_some(), "{event:?}"); // not announced: the keeper hears of none
+        }
+        owner
+    }
+
+    /// Nobody is there to end it, or to leave.
+    pub(crate) fn end(pod: &PodRef, failed: bool) {
+        pod.step(Event::End { failed, again: false });
+        pod.settle();
+        pod.step(Event::Gone);
     }
 }

@@ -19,7 +19,8 @@ use crate::limit::Limit;
 use crate::linux::{self, NEVER, Nanos};
 use crate::runtime::Runtime;
 use crate::supervise::restart::{Policy, Restart};
-use crate::table::PodRef;
+use crate::table::{Kind, PodRef};
+use crate::world::forked;
 
 /// When a pod is ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -154,7 +155,8 @@ impl Default for Options {
     }
 }
 
-/// A pod, owned. Dropping it never blocks: a running pod is cancelled and let go.
+/// A pod, owned. Dropping it never blocks: a running pod is cancelled and let go. In the child of a fork it is the parent's:
+/// what can fail says FORKED there, nothing is cancelled, and the rest answers as for a pod that was never started.
 pub struct Pod {
     pod: PodRef,
 }
@@ -182,7 +184,7 @@ impl Pod {
             }
         };
         let pod = make(
-            runtime.cell(),
+            runtime.cell()?,
             Settings {
                 name: name.as_deref(),
                 notify: options.ready != Ready::OnRun,
@@ -210,7 +212,7 @@ impl Pod {
     /// # Errors
     /// INVALID_STATE: it was started or cancelled before. RESOURCES: no thread, nothing left behind, still NEW.
     pub fn start(&self) -> Result<()> {
-        self.pod.start()
+        self.here()?.start()
     }
     /// Runs it in this very thread, as a container's main process: SIGINT and SIGTERM cancel it, a second one or a grace
     /// that is spent ends the process. A pod in a process is started and waited for. What `main` should return.
@@ -218,7 +220,7 @@ impl Pod {
     /// # Errors
     /// INVALID_STATE: it is not NEW, or another one is run; DEADLOCK (from inside); RESOURCES; NOT_FOUND: no `podkeep` program.
     pub fn run(&self) -> Result<i32> {
-        if let Some(seated) = main::begin(&self.pod)? {
+        if let Some(seated) = main::begin(self.here()?)? {
             caller::occupy(seated);
         }
         main::finish()
@@ -226,52 +228,57 @@ impl Pod {
     /// Asks for the end. Any thread, any time; does not block, but what a runtime owns may be dropped here if the pod is
     /// NEW and the runtime was dropped before.
     pub fn cancel(&self) {
-        self.pod.advance(Event::Stop);
-        self.pod.settle_if_never_launched();
+        if let Ok(pod) = self.here() {
+            pod.advance(Event::Stop);
+            pod.settle_if_never_launched();
+        }
     }
     /// Waits until it is ready; `None`: without a limit.
     ///
     /// # Errors
     /// FAILED, ENDED (it ended without ever having been ready), TIMEOUT, INVALID_STATE (NEW), DEADLOCK (from inside).
     pub fn wait_ready(&self, timeout: Option<Duration>) -> Result<()> {
-        self.pod.wait_ready(Limit::from_duration(timeout))
+        self.here()?.wait_ready(Limit::from_duration(timeout))
     }
     /// Waits for its end; `None`: without a limit.
     ///
     /// # Errors
     /// FAILED, TIMEOUT, INVALID_STATE (NEW), DEADLOCK (from inside).
     pub fn join(&self, timeout: Option<Duration>) -> Result<()> {
-        self.pod.join(Limit::from_duration(timeout))
+        self.here()?.join(Limit::from_duration(timeout))
     }
     /// Cancels and waits, bounded by its grace.
     ///
     /// # Errors
     /// FAILED, TIMEOUT (ABANDONED), DEADLOCK (from inside).
     pub fn close(&self) -> Result<()> {
-        self.pod.close()
+        self.here()?.close()
     }
     /// Where it is in its life, now.
     pub fn state(&self) -> State {
-        self.pod.life().state()
+        self.here().map_or(State::New, |pod| pod.life().state())
     }
     /// Its name.
     pub fn name(&self) -> &'static str {
-        self.pod.name()
+        self.here().map_or("", |pod| pod.name())
     }
     /// The kernel's id of its thread or process; `None`: there is none.
     pub fn id(&self) -> Option<i64> {
-        Some(self.pod.kernel_id()).filter(|&id| id != 0)
+        self.here().ok().map(|pod| pod.kernel_id()).filter(|&id| id != 0)
     }
     /// Lives after the first.
     pub fn restarts(&self) -> u32 {
-        self.pod.incarnation()
+        self.here().map_or(0, |pod| pod.incarnation())
     }
     /// Why the present or last incarnation failed.
     pub fn failure(&self) -> Option<Failure> {
-        self.pod.failure()
+        self.here().ok().and_then(|pod| pod.failure())
     }
-    pub(crate) fn reference(&self) -> &PodRef {
-        &self.pod
+    pub(crate) fn here(&self) -> Result<&PodRef> {
+        match self.pod.is_here() {
+            true => Ok(&self.pod),
+            false => Err(forked(Kind::Pod)),
+        }
     }
 }
 

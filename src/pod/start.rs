@@ -28,9 +28,10 @@ impl PodRef {
     pub(crate) fn start_member(&self) -> Result<()> {
         let world = World::get()?;
         self.claim()?;
-        let launched = self.launch(world);
+        // A shutdown that did not see the claim has said no before it looked.
+        let launched = world.check_open().and_then(|()| self.launch(world));
         if launched.is_err() {
-            self.unclaim();
+            self.unclaim(world);
         }
         launched
     }
@@ -46,12 +47,12 @@ impl PodRef {
     }
 
     /// Gives it back: what the start needs could not be had.
-    pub(crate) fn unclaim(&self) {
+    pub(crate) fn unclaim(&self, world: &'static World) {
         if self.step(Event::Unclaim).is_none() {
             // Cancelled meanwhile, and no S will say so.
             self.advance(Event::End { failed: false, again: false });
             self.step(Event::Gone);
-            self.settle();
+            self.release_elsewhere(world, self.settled());
         }
     }
 
@@ -78,12 +79,12 @@ impl PodRef {
 
     fn launch(&self, world: &'static World) -> Result<()> {
         keeper::ensure(world)?;
-        self.set_ready_limit();
         if self.cell().process.is_some() {
             host::process::spawn(self, world)?;
             self.watch_ready_limit();
             return Ok(());
         }
+        self.set_ready_limit();
         let hooked = self.life().has_hook();
         if hooked {
             world.crew.reserve(world)?;

@@ -59,7 +59,7 @@ impl PodRef {
         }
         if step.before.state() != step.after.state() {
             if step.entered(State::Running) && self.cell().watchdog != 0 {
-                self.call_keeper(self.watchdog_deadline());
+                self.call_keeper(0); // at once: from the first look on it knows when it was late
             }
             self.publish();
         }
@@ -95,6 +95,8 @@ impl PodRef {
     /// Takes what `fail` stored: a clean return discards it.
     pub(crate) fn discard_stored(&self) -> Option<Stored> {
         let cell = self.cell();
-        cell.has_stored.swap(false, AcqRel).then(|| lock(&cell.cold).stored.take()).flatten()
+        (cell.has_stored.load(Acquire) && cell.has_stored.swap(false, AcqRel))
+            .then(|| lock(&cell.cold).stored.take())
+            .flatten()
     }
 }

@@ -12,7 +12,7 @@ use crate::table::{PodRef, Side};
 /// How long after the final state a join waits for the drop and for the thread's own end.
 const LEAVE_TIME: Nanos = 1_000_000_000;
 
-/// How long it waits for the thread alone, before it listens to the state.
+/// How long it waits for the thread alone, before it listens to the state: some clock ticks.
 const SOON: Nanos = 20_000_000;
 
 impl PodRef {
@@ -60,7 +60,7 @@ impl PodRef {
     }
 
     fn wait_end(&self, limit: Limit, call: &str) -> Result<()> {
-        let mut patience = None;
+        let mut patient = true;
         loop {
             let word = self.word();
             let life = Life(word as u32);
@@ -91,10 +91,9 @@ impl PodRef {
             let until = limit.deadline();
             // On its way down S is mostly soon gone: wait for the thread itself, which the kernel tells without a wake
             // of S's. Not for long: whoever waits for the thread does not see the final state, or a drop that hangs.
-            if life.state() == State::Stopping {
-                let now = linux::now();
-                let soon = *patience.get_or_insert(now.saturating_add(SOON).min(self.stop_deadline(now)).min(until));
-                if now < soon && host::thread::reap(self, soon) {
+            if life.state() == State::Stopping && std::mem::take(&mut patient) {
+                let soon = linux::last_tick().saturating_add(SOON).min(self.stop_deadline()).min(until);
+                if host::thread::reap(self, soon) {
                     continue;
                 }
             }

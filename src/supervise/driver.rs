@@ -1,13 +1,15 @@
 //! The driver of the groups: one library thread that looks at their members whenever one of them has changed, and does
-//! what [`group`](super::group) decides. It calls no user's code but through what starts a pod.
+//! what [`group`](super::group) decides. It calls no user's code: a drop that is due goes to the crew.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::sync::atomic::Ordering::*;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use super::group::{Action, Course, Member, Seen};
+use super::restart::Restart;
+use crate::cancel;
 use crate::error::{Error, Result, Status};
 use crate::explain::explain;
 use crate::failure::{Failure, Kind};
@@ -15,6 +17,7 @@ use crate::host;
 use crate::lifecycle::{Event, Life, Phase, State};
 use crate::limit::Limit;
 use crate::linux::{self, NEVER, Nanos};
+use crate::monitor::Monitor;
 use crate::role;
 use crate::table::PodRef;
 use crate::world::{World, lock};
@@ -29,6 +32,8 @@ pub(crate) struct Groups {
 #[derive(Default)]
 struct State_ {
     running: HashMap<u32, Arc<Group>>,
+    /// Those that their owners have, and those that run.
+    known: Vec<Weak<Group>>,
     next: u32,
     /// Something has changed since the driver looked.
     rung: bool,
@@ -39,6 +44,9 @@ struct State_ {
 pub(crate) struct Group {
     number: u32,
     pub(crate) name: &'static CStr,
+    /// Its place in the order in which the process made pods and groups.
+    #[cfg(feature = "grpc")]
+    pub(crate) made: u64,
     inner: Mutex<Inner>,
     /// The shown state has changed.
     changed: Condvar,
@@ -73,6 +81,12 @@ impl Groups {
     /// Whether the group of that number is on its way: its members are its own to stop.
     pub(crate) fn has(&self, number: u32) -> bool {
         number != 0 && lock(&self.state).running.contains_key(&number)
+    }
+
+    /// Every group there is, in the order in which they were made.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn all(&self) -> Vec<Arc<Group>> {
+        lock(&self.state).known.iter().filter_map(Weak::upgrade).collect()
     }
 
     fn ensure(&self, world: &'static World) -> Result<()> {
@@ -110,7 +124,7 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
         };
         again = NEVER;
         for group in running {
-            let next = group.drive();
+            let next = group.drive(world);
             again = again.min(next);
             if group.is_over() {
                 lock(&groups.state).running.remove(&group.number);
@@ -124,13 +138,22 @@ impl Group {
     pub(crate) fn new(name: &'static CStr, course: Course) -> Result<Arc<Group>> {
         let world = World::get()?;
         world.check_open()?;
-        let number = {
-            let mut state = lock(&world.groups.state);
-            state.next += 1;
-            state.next
-        };
-        let inner = Inner { course, pods: Vec::new(), shown: State::New, refusal: None };
-        Ok(Arc::new(Group { number, name, inner: Mutex::new(inner), changed: Condvar::new() }))
+        let inner = Mutex::new(Inner { course, pods: Vec::new(), shown: State::New, refusal: None });
+        let mut state = lock(&world.groups.state);
+        state.next += 1;
+        let group = Arc::new(Group {
+            number: state.next,
+            name,
+            #[cfg(feature = "grpc")]
+            made: crate::world::next_made(),
+            inner,
+            changed: Condvar::new(),
+        });
+        if state.known.len() == state.known.capacity() {
+            state.known.retain(|known| known.strong_count() > 0);
+        }
+        state.known.push(Arc::downgrade(&group));
+        Ok(group)
     }
 
     pub(crate) fn number(&self) -> u32 {
@@ -171,8 +194,12 @@ impl Group {
         if pod.cell().group.compare_exchange(0, self.number, AcqRel, Acquire).is_err() {
             return Err(Error::state(format!("pod {:?} is in another group already", pod.name())));
         }
-        inner.course.add(Member { after: needs, significant, grace: pod.grace.load(Relaxed) });
+        let restarts = pod.cell().policy.restart != Restart::Never;
+        inner.course.add(Member { after: needs, significant, restarts, grace: pod.grace.load(Relaxed) });
         inner.pods.push(pod.clone());
+        if let Some(world) = World::existing() {
+            lock(&world.hub).joined(self.number, pod);
+        }
         Ok(())
     }
 
@@ -185,8 +212,13 @@ impl Group {
             let state = inner.shown.name();
             return Err(Error::state(format!("group {:?} is {state}: a group starts once", self.name())));
         }
+        for (m, pod) in inner.pods.iter().enumerate() {
+            if inner.course.can_be_taken_along(m) {
+                pod.again.store(true, Release);
+            }
+        }
         inner.course.start();
-        inner.shown = inner.course.state(&inner.seen());
+        self.show(&mut inner);
         drop(inner);
         self.enrol(world);
         Ok(())
@@ -204,18 +236,32 @@ impl Group {
 
     /// Asks for the end: each member stops when those that need it are down.
     pub(crate) fn cancel(self: &Arc<Group>) -> Result<()> {
+        self.stop(None, |pod| {
+            pod.advance(Event::Stop);
+            pod.settle_if_never_launched();
+        })
+    }
+
+    /// The same on behalf of somebody outside: the stop may take no longer than `grace` from now on. Runs nobody's code.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn terminate(self: &Arc<Group>, grace: Option<Nanos>) -> Result<()> {
+        self.stop(grace, |pod| cancel::terminate(pod, None))
+    }
+
+    /// `stop_new`: what is done with a member of a group that was not started.
+    fn stop(self: &Arc<Group>, grace: Option<Nanos>, stop_new: impl Fn(&PodRef)) -> Result<()> {
         let world = World::get()?;
         let mut inner = lock(&self.inner);
         let was_new = inner.course.is_new();
         inner.course.stop(linux::now());
+        if let Some(grace) = grace {
+            inner.course.shorten(crate::limit::after(grace));
+        }
         if was_new {
             // Nothing runs: its members are STOPPED at once.
             let pods = inner.pods.clone();
             drop(inner);
-            for pod in &pods {
-                pod.advance(Event::Stop);
-                pod.settle_if_never_launched();
-            }
+            pods.iter().for_each(stop_new);
             inner = lock(&self.inner);
         }
         self.show(&mut inner);
@@ -226,16 +272,31 @@ impl Group {
         Ok(())
     }
 
-    fn show(&self, inner: &mut Inner) {
-        let state = inner.course.state(&inner.seen());
+    /// Shows the present state, and tells those who wait for another one.
+    fn show(&self, inner: &mut Inner) -> State {
+        let seen = inner.seen();
+        inner.course.witness(&seen);
+        let state = inner.course.state(&seen);
         if state != inner.shown {
             inner.shown = state;
             self.changed.notify_all();
+            if let Some(world) = World::existing() {
+                lock(&world.hub).regrouped(self.number(), &inner.pods, state.is_final());
+            }
         }
+        state
+    }
+
+    /// A monitor of its members, which also rings when the group shows another state.
+    pub(crate) fn watch(&self, world: &'static World) -> Result<Arc<Monitor>> {
+        // Locked until the monitor is there: it hears of each later change, and of none twice.
+        let mut inner = lock(&self.inner);
+        let state = self.show(&mut inner);
+        Monitor::of_group(world, self.number(), state.is_final())
     }
 
     /// One look, and what follows from it; when to look again.
-    fn drive(&self) -> Nanos {
+    fn drive(&self, world: &'static World) -> Nanos {
         let mut next = NEVER;
         loop {
             let (look, pods) = {
@@ -248,16 +309,24 @@ impl Group {
                 (look, inner.pods.clone())
             };
             next = next.min(look.again.unwrap_or(NEVER));
+            if let Some(until) = look.shortened {
+                let stopping = |pod: &&PodRef| pod.life().state() == State::Stopping;
+                pods.iter().filter(stopping).for_each(|pod| cancel::hold_to(pod, until));
+            }
             if look.actions.is_empty() {
                 return next;
             }
             // What was decided from is told before what follows from it.
-            if let Some(world) = World::existing() {
+            {
                 let mut hub = lock(&world.hub);
                 pods.iter().for_each(|pod| hub.publish(pod));
             }
             for action in look.actions {
-                if let Err((member, error)) = act(action, &pods) {
+                if let Err((member, error)) = act(world, action, &pods) {
+                    if world.check_open().is_err() {
+                        lock(&self.inner).course.stop(linux::now()); // a shutdown has come in between
+                        continue;
+                    }
                     let record = pods[member].record(Phase::Spawn, Kind::Lost, 0, &error.sentence);
                     let mut inner = lock(&self.inner);
                     inner.refusal = inner.refusal.take().or_else(|| Failure::first(Some(Arc::new(vec![record]))));
@@ -278,8 +347,12 @@ impl Group {
     }
 
     pub(crate) fn state(&self) -> State {
-        let inner = lock(&self.inner);
-        inner.course.state(&inner.seen())
+        self.show(&mut lock(&self.inner))
+    }
+
+    #[cfg(feature = "grpc")]
+    pub(crate) fn members(&self) -> Vec<PodRef> {
+        lock(&self.inner).pods.clone()
     }
 
     /// Why it failed: the failure of the member that failed first for good.
@@ -328,9 +401,8 @@ impl Group {
         }
         let mut inner = lock(&self.inner);
         loop {
-            // What a sleeper has seen must be what is shown, or a change back to what was shown before wakes nobody.
-            self.show(&mut inner);
-            let state = inner.shown;
+            // What somebody has seen must be what is shown, or a change back to what was shown before wakes nobody.
+            let state = self.show(&mut inner);
             let failed = inner.course.failed.is_some();
             let status = answer(state, failed).or_else(|| limit.passed().then_some(Status::Timeout));
             let Some(status) = status else {
@@ -390,7 +462,7 @@ impl Inner {
 }
 
 /// Does it; the member and the reason when its start was refused.
-fn act(action: Action, pods: &[PodRef]) -> std::result::Result<(), (usize, Error)> {
+fn act(world: &'static World, action: Action, pods: &[PodRef]) -> std::result::Result<(), (usize, Error)> {
     match action {
         Action::Start(m) => match pods[m].start_member() {
             // Cancelled by hand before: that is its normal end.
@@ -412,22 +484,38 @@ fn act(action: Action, pods: &[PodRef]) -> std::result::Result<(), (usize, Error
             Ok(())
         }
         Action::Cancel(m, grace) => {
-            pods[m].grace.store(grace, Relaxed);
-            pods[m].advance(Event::Stop);
-            pods[m].settle_if_never_launched();
-            hold_to(&pods[m], crate::limit::after(grace));
+            // Somebody outside may have asked for less.
+            pods[m].grace.fetch_min(grace, Relaxed);
+            let step = pods[m].advance(Event::Stop);
+            pods[m].settle_elsewhere(world);
+            // One that was STOPPING before has a limit of its own: from here on the group's budget holds for it, too.
+            if grace != NEVER && !step.is_some_and(|step| step.entered(State::Stopping)) {
+                cancel::hold_to(&pods[m], crate::limit::after(grace));
+            }
             Ok(())
         }
     }
 }
 
-/// One that was STOPPING before has a limit of its own: from here on the group's budget holds for it, too.
-fn hold_to(pod: &PodRef, at: Nanos) {
-    let earlier = |was: Nanos| (was > at).then_some(at);
-    if pod.stop_limit.fetch_update(Relaxed, Relaxed, earlier).is_ok() {
-        if pod.life().is_afar() {
-            pod.show(true, pod.life().barred());
-        }
-        pod.call_keeper(at);
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Options;
+    use crate::pod::testing::{end, running};
+
+    /// Somebody outside asks for a short stop of a member, and his step comes after the group's.
+    #[test]
+    fn s8_a_groups_stop_renews_no_shorter_one() {
+        let options = Options { grace: Some(Duration::from_secs(60)), ..Options::default() };
+        let owner = running(&options);
+        let pod = owner.here().unwrap();
+        let second = 1_000_000_000;
+        pod.grace.fetch_min(second, Relaxed); // as `cancel::terminate` begins
+        act(World::get().unwrap(), Action::Cancel(0, 30 * second), std::slice::from_ref(pod)).ok().unwrap();
+        assert!(pod.stop_deadline() <= crate::limit::after(second));
+
+        end(pod, false);
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Member {
     pub(crate) after: Vec<usize>,
     /// Its normal end stops the group, too.
     pub(crate) significant: bool,
+    /// Its own policy may restart it.
+    pub(crate) restarts: bool,
     pub(crate) grace: Nanos,
 }
 
@@ -105,6 +107,8 @@ pub(crate) struct Course {
     memory: Vec<Memory>,
     orders: Vec<Order>,
     mode: Mode,
+    /// The budget was shortened, and those that were told of the longer one must hear of it.
+    shortened: bool,
     /// The member that failed first for good.
     pub(crate) failed: Option<usize>,
 }
@@ -115,6 +119,8 @@ pub(crate) struct Look {
     pub(crate) actions: Vec<Action>,
     /// When to look again if nothing happens before.
     pub(crate) again: Option<Nanos>,
+    /// A limit for all that are on their way down.
+    pub(crate) shortened: Option<Nanos>,
 }
 
 impl Course {
@@ -157,6 +163,16 @@ impl Course {
         }
     }
 
+    /// What is left of the budget ends at `at`, if not before.
+    pub(crate) fn shorten(&mut self, at: Nanos) {
+        if let Mode::Down { until } = &mut self.mode
+            && *until > at
+        {
+            *until = at;
+            self.shortened = true;
+        }
+    }
+
     /// The start of a member was refused.
     pub(crate) fn refused(&mut self, member: usize, now: Nanos) {
         self.failed.get_or_insert(member);
@@ -187,9 +203,15 @@ impl Course {
         }
     }
 
+    /// Those that the restart of a sibling can take along.
+    pub(crate) fn can_be_taken_along(&self, member: usize) -> bool {
+        (0..self.members.len()).any(|other| self.members[other].restarts && self.takes_along(other, member))
+    }
+
     /// Looks at all members and says what is to be done now. `now` may be any moment not before the last.
     pub(crate) fn look(&mut self, seen: &[Seen], now: Nanos) -> Look {
         let mut look = Look::default();
+        self.witness(seen);
         if self.mode == Mode::Up {
             self.note(seen, now);
         }
@@ -200,9 +222,20 @@ impl Course {
                 self.pull_due(seen, &mut look);
                 self.revive_due(seen, now, &mut look);
             }
-            Mode::Down { until } => self.cancel_due(seen, until.saturating_sub(now), until, &mut look),
+            Mode::Down { until } => {
+                look.shortened = std::mem::take(&mut self.shortened).then_some(until);
+                self.cancel_due(seen, until.saturating_sub(now), until, &mut look);
+            }
         }
         look
+    }
+
+    /// Remembers which member failed first for good. Whoever looks at the members may be the first to see it: a group that
+    /// shows FAILED must be able to say whose failure that is.
+    pub(crate) fn witness(&mut self, seen: &[Seen]) {
+        if self.failed.is_none() {
+            self.failed = seen.iter().position(|member| matches!(member.state, State::Failed | State::Abandoned));
+        }
     }
 
     /// What the members' states mean for the group.
@@ -223,9 +256,6 @@ impl Course {
                 State::Stopped | State::Failed | State::Abandoned if !before.ended => {
                     self.memory[m] = Memory { ended: true, pulled: false, waits: false, ..before };
                     let failed = seen[m].state != State::Stopped;
-                    if failed {
-                        self.failed.get_or_insert(m);
-                    }
                     let in_vain = !before.ready
                         && (0..seen.len()).any(|other| seen[other].state == State::New && self.needs(other, m));
                     if failed && !self.keep_going || !failed && self.members[m].significant || in_vain {
@@ -328,9 +358,6 @@ impl Course {
         let down = |m: usize| matches!(seen[m].state, State::Stopped | State::Failed | State::Abandoned);
         let left = if until == NEVER { NEVER } else { left };
         for m in (0..seen.len()).rev() {
-            if matches!(seen[m].state, State::Failed | State::Abandoned) && !self.memory[m].ended {
-                self.failed.get_or_insert(m);
-            }
             if down(m) {
                 self.memory[m].ended = true;
                 continue;
@@ -371,7 +398,7 @@ impl Course {
                 State::Stopping
             }
             Mode::Down { .. } if any(State::Abandoned) => State::Abandoned,
-            Mode::Down { .. } if self.failed.is_some() || any(State::Failed) => State::Failed,
+            Mode::Down { .. } if self.failed.is_some() => State::Failed,
             Mode::Down { .. } => State::Stopped,
         }
     }

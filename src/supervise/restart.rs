@@ -76,14 +76,19 @@ impl Policy {
         }
     }
 
+    /// RUNNING for one window: the delay begins anew.
+    pub(crate) fn rest(&self, history: &mut History, healthy: Nanos) {
+        if self.window > 0 && healthy >= self.window {
+            history.streak = 0;
+        }
+    }
+
     /// Decides, and remembers.
     pub(crate) fn decide(&self, history: &mut History, end: End) -> Verdict {
         if end.barred || !self.wants(end.failed) {
             return Verdict::Final;
         }
-        if self.window > 0 && end.healthy >= self.window {
-            history.streak = 0;
-        }
+        self.rest(history, end.healthy);
         let begin = end.now.saturating_sub(self.window);
         while history.restarts.front().is_some_and(|&at| at <= begin && end.now >= self.window) {
             history.restarts.pop_front();

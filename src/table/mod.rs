@@ -20,6 +20,7 @@ use crate::keeper::Bell;
 use crate::lifecycle::{CANCELLED_BITS, Event, KICK_BIT, LINKED_BIT, Life};
 use crate::linux;
 use crate::pod::PodCell;
+use crate::supervise::restart::Restart;
 use crate::world::World;
 
 mod slot;
@@ -46,6 +47,7 @@ pub(crate) enum Kind {
     Failure = 7,
     Monitor = 9,
     Group = 11,
+    Control = 13,
 }
 
 impl Kind {
@@ -57,11 +59,12 @@ impl Kind {
             Kind::Failure => "failure",
             Kind::Monitor => "monitor",
             Kind::Group => "group",
+            Kind::Control => "control",
         }
     }
     /// The kind a value claims to be.
     pub(crate) fn of(handle: u64) -> Option<Kind> {
-        [Kind::Runtime, Kind::Pod, Kind::Context, Kind::Failure, Kind::Monitor, Kind::Group]
+        [Kind::Runtime, Kind::Pod, Kind::Context, Kind::Failure, Kind::Monitor, Kind::Group, Kind::Control]
             .into_iter()
             .find(|&kind| handle & KIND_MASK == kind as u64)
     }
@@ -171,6 +174,7 @@ impl PodRef {
         slot.begin_life();
         slot.lives.store(0, Relaxed);
         slot.grace.store(grace, Relaxed);
+        slot.again.store(cell.policy.restart != Restart::Never, Relaxed);
         slot.tid.store(0, Relaxed);
         slot.cell.store(Box::into_raw(cell), Release);
         slot.life.store((incarnation as u64) << 32 | life.0 as u64, SeqCst);
@@ -220,6 +224,13 @@ impl PodRef {
         region()?.slot(index).take(|guard| guard & REFS != 0)
     }
 
+    /// The pod that `handle` was given for, also after the handle was freed; `None`: it is no more.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn known(handle: u64) -> Option<PodRef> {
+        let (index, generation) = slot_parts(Kind::Pod, handle)?;
+        region()?.slot(index).take(|guard| (guard >> 32) as u32 == generation && guard & REFS != 0)
+    }
+
     pub(crate) fn handle(&self) -> u64 {
         slot_handle(Kind::Pod, self.index(), self.generation)
     }
@@ -244,7 +255,7 @@ impl PodRef {
 
     pub(crate) fn cell(&self) -> &'static PodCell {
         // SAFETY: the box lives while there is a reference, and `self` is one. In the child of a fork nobody asks:
-        // handles are refused there and S stops at `is_here`. The lifetime is the slot's, the use this reference's.
+        // handles and the Rust API's owners are refused there, and S stops at `is_here`. The lifetime is the slot's, the use this reference's.
         unsafe { &*self.slot.cell.load(Acquire) }
     }
 
@@ -384,7 +395,9 @@ pub(crate) fn context_cancelled(handle: u64) -> bool {
 }
 
 /// Off the way that a thread's poll takes until it is cancelled: over or cancelled, or a child's, whose host may have asked.
-fn look_closer(handle: u64, slot: &Slot, word: u64, generation: u32) -> bool {
+/// Never inlined, and of an ABI that does not unwind: so a poll saves no register and sets up no frame.
+#[inline(never)]
+extern "C" fn look_closer(handle: u64, slot: &Slot, word: u64, generation: u32) -> bool {
     let cancelled = (word >> 32) as u32 != generation || word as u32 & CANCELLED_BITS != 0;
     if cancelled && word as u32 & KICK_BIT != 0 {
         note_seen(slot, word, generation);
@@ -428,7 +441,7 @@ impl PodRef {
             self.step(Event::Bar);
         }
         if asked.stop {
-            self.stop_limit.fetch_max(asked.until, Relaxed); // S may have extended it by now
+            let _ = self.stop_limit.compare_exchange(0, asked.until, Relaxed, Relaxed); // a later one: `heed_limit`
             if let Some(step) = self.step(Event::Stop) {
                 crate::cancel::alert(self, step, true);
             }
@@ -439,9 +452,8 @@ impl PodRef {
 /// The way a kick learns that S knows. Only on the path that is taken once.
 #[cold]
 fn note_seen(slot: &Slot, word: u64, generation: u32) {
-    if (word >> 32) as u32 == generation && slot.seen.load(Relaxed) == 0 && slot.tid.load(Relaxed) == linux::thread_id()
-    {
-        slot.seen.store(1, Relaxed);
+    if (word >> 32) as u32 == generation && !slot.seen.load(Relaxed) && slot.tid.load(Relaxed) == linux::thread_id() {
+        slot.seen.store(true, Relaxed);
     }
 }
 

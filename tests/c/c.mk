@@ -1,6 +1,6 @@
 # The conformance suite in C. `make test-c` builds it and runs it in each host; `make test-c C_ONLY="L9 S5"` runs a part.
 # Another makefile may build it with other flags into another directory:
-#   $(call c_suite,build/c-asan,-fsanitize=address)   gives the target build/c-asan/conformance
+#   $(call c_suite,build/c-asan,-fsanitize=address,$$(ASAN_RUNTIME))   gives the target build/c-asan/conformance
 # and run the plain one under a tool:  PODKEEP_TEST_SLOW=20 PODKEEP_TEST_WRAP="valgrind -q" build/c/conformance
 
 STAGE ?= build/stage
@@ -9,13 +9,13 @@ C_SUITE_HEADERS := $(sort $(wildcard tests/c/*.h))
 # At a fixed address: a child of a case is the same program started anew, and finds the case's callbacks by their pointers.
 C_SUITE_CFLAGS := -std=c99 -D_GNU_SOURCE -O1 -g -fno-pie -Wall -Wextra -Wpedantic -Werror -pthread
 
-# $(1): directory, $(2): further flags
+# $(1): directory, $(2): further flags of the compiler, $(3): of the linker
 define c_suite
 $(1)/%.o: tests/c/%.c $$(C_SUITE_HEADERS) | stage
 	@mkdir -p $(1)
 	$$(CC) $$(C_SUITE_CFLAGS) $(2) -Itests/c -I$$(STAGE)/include -c -o $$@ $$<
 $(1)/conformance: $$(C_SUITE_SOURCES:tests/c/%.c=$(1)/%.o)
-	$$(CC) -pthread -no-pie $(2) -o $$@ $$^ -L$$(STAGE)/lib -lpodkeep -Wl,-rpath,$$(abspath $$(STAGE)/lib)
+	$$(CC) -pthread -no-pie $(3) -o $$@ $$^ -L$$(STAGE)/lib -lpodkeep -Wl,-rpath,$$(abspath $$(STAGE)/lib)
 endef
 
 $(eval $(call c_suite,build/c,))

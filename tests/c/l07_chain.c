@@ -115,7 +115,7 @@ TEST(L7_run_then_hook_then_teardown) {
 TEST(L7_ready_timeout_then_run_then_teardown) {
   probe *p = probe_new("slow");
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(200); /* run must be entered by then */
+  p->options.ready_timeout_ms = slow_ms(500); /* run must be entered by then */
   p->run.returns = 20;
   p->teardown.returns = 30;
   podkeep_pod *pod = probe_start(p);
@@ -134,7 +134,7 @@ TEST(L7_ready_timeout_then_run_then_teardown) {
 TEST_WITH(L7_ready_timeout_then_grace_then_late_failures, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("deaf");
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(200); /* run must be entered by then */
+  p->options.ready_timeout_ms = slow_ms(500); /* run must be entered by then */
   p->options.grace_ms = 1;
   p->run.held = true;
   p->run.returns = 20;

@@ -80,7 +80,7 @@ TEST(L9_not_called__cancel_during_init) {
 TEST(L9_not_called__ready_timeout_during_init) {
   probe *p = probe_new("late init");
   p->init.held = true;
-  p->options.ready_timeout_ms = slow_ms(200); /* init must be entered by then */
+  p->options.ready_timeout_ms = slow_ms(500); /* init must be entered by then */
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->init.entered);
   CHECK_STATUS(podkeep_pod_wait_ready(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
@@ -135,7 +135,7 @@ TEST(L9_called__on_free) {
 TEST(L9_called__on_ready_timeout) {
   probe *p = probe_new("not ready");
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(200); /* run must be entered by then */
+  p->options.ready_timeout_ms = slow_ms(500); /* run must be entered by then */
   p->run.does = does_wait_for_hook;
   podkeep_pod *pod = probe_start(p);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
@@ -210,7 +210,7 @@ TEST(L9_may_come_as_soon_as_run_is_entered) {
 
 TEST_WITH(L9_hanging_hook_is_a_timeout_of_phase_cancel, NOT_PROCESS(ABANDONED), NOT_MAIN(EXIT)) {
   probe *p = probe_new("hung hook");
-  p->options.grace_ms = slow_ms(200); /* run must be back by then */
+  p->options.grace_ms = slow_ms(600); /* run must be back by then */
   p->run.held = p->hook.held = true;
   podkeep_pod *pod = probe_running(p);
   podkeep_monitor *m = watch(pod);
@@ -247,7 +247,7 @@ TEST_WITH(L9_hanging_hook_and_run_is_a_timeout_of_phase_run, NOT_MAIN(EXIT)) {
   CHECK_INT(podkeep_failure_phase(f), PODKEEP_PHASE_RUN);
   CHECK_INT(podkeep_failure_kind(f), PODKEEP_KIND_TIMEOUT);
   CHECK_OK(podkeep_failure_free(f));
-  event_wait(&p->hook.entered);
+  if (!S_is_elsewhere()) event_wait(&p->hook.entered); /* a child may have been ended before its hook began */
   event_set(&p->hook.go);
   event_set(&p->run.go);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);

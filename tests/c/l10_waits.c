@@ -162,6 +162,7 @@ TEST(L10_wakes__ready_waiter_when_cancelled_in_init) {
   probe *p = probe_new("going");
   p->init.held = true;
   podkeep_pod *pod = probe_start(p);
+  event_wait(&p->init.entered);
   waiter *a = waiting(pod, true, PODKEEP_FOREVER);
   CHECK_OK(podkeep_pod_cancel(pod));
   woke(a, PODKEEP_ERR_ENDED);
@@ -380,11 +381,11 @@ TEST(L10_signals_do_not_stretch_a_timeout) {
   probe *p = probe_new("pelted");
   podkeep_pod *pod = probe_running(p);
   uint64_t start = now_ns();
-  waiter *x = waiting(pod, false, slow_ms(150));
+  waiter *x = waiting(pod, false, slow_ms(500)); /* the pelting begins before it is over */
   worker w;
   worker_start(&w, pelt_all_along, x);
   event_wait(&x->w.done);
-  CHECK(now_ns() - start >= (uint64_t)slow_ms(150) * 1000000u);
+  CHECK(now_ns() - start >= (uint64_t)slow_ms(500) * 1000000u);
   worker_join(&w);
   woke(x, PODKEEP_ERR_TIMEOUT);
   CHECK(interruptions > 0);

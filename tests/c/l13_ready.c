@@ -148,7 +148,7 @@ TEST(L13_ready_after_a_cancel_is_too_late) {
 
 /* The timeout is a failure (READY, TIMEOUT) and stops the pod as a cancel does. */
 static void times_out(probe *p, step *in, const char *called) {
-  p->options.ready_timeout_ms = slow_ms(200); /* the step must be entered by then */
+  p->options.ready_timeout_ms = slow_ms(500); /* the step must be entered by then */
   p->teardown.held = true;
   in->held = true;
   podkeep_pod *pod = probe_make(p);
@@ -198,9 +198,9 @@ TEST(L13_ready_timeout__in_run) {
 /* No limit on the way to ready unless asked for; none after ready. */
 TEST(L13_ready_timeout_ends_with_ready) {
   probe *p = probe_new("in time");
-  p->options.ready_timeout_ms = slow_ms(200);
+  p->options.ready_timeout_ms = slow_ms(500);
   podkeep_pod *pod = probe_running(p);
-  CHECK_STATUS(podkeep_pod_join(pod, slow_ms(400)), PODKEEP_ERR_TIMEOUT); /* twice the limit, and nothing comes of it */
+  CHECK_STATUS(podkeep_pod_join(pod, slow_ms(1000)), PODKEEP_ERR_TIMEOUT); /* twice the limit, and nothing comes of it */
   CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
   CHECK(!ctx_cancelled(p));
   probe_close(p, PODKEEP_OK);
@@ -208,12 +208,12 @@ TEST(L13_ready_timeout_ends_with_ready) {
 
 TEST(L13_ready_timeout_does_not_outlive_a_cancel) {
   probe *p = probe_new("cancelled first");
-  p->options.ready_timeout_ms = slow_ms(100);
+  p->options.ready_timeout_ms = slow_ms(500); /* the cancel must come before */
   p->init.held = true;
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->init.entered);
   CHECK_OK(podkeep_pod_cancel(pod));
-  CHECK_STATUS(podkeep_pod_join(pod, slow_ms(200)), PODKEEP_ERR_TIMEOUT); /* past the ready limit */
+  CHECK_STATUS(podkeep_pod_join(pod, slow_ms(600)), PODKEEP_ERR_TIMEOUT); /* past the ready limit */
   event_set(&p->init.go);
   CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
   CHECK_NO_FAILURE(pod);

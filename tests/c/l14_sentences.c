@@ -167,7 +167,7 @@ TEST_WITH(L14_close_and_its_failure_say_why__teardown, NOT_MAIN(EXIT)) {
 TEST(L14_ready_timeout_says_why) {
   probe *p = hanging("Unready");
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(200); /* S must be in its call by then */
+  p->options.ready_timeout_ms = slow_ms(500); /* S must be in its call by then */
   p->run.does = hangs_in_accept;
   podkeep_pod *pod = probe_start(p);
   CHECK_STATUS(podkeep_pod_wait_ready(pod, LIMIT_MS), PODKEEP_ERR_FAILED);

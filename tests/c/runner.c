@@ -191,6 +191,20 @@ static void print_output(int fd) {
   if (!line_start) putchar('\n');
 }
 
+/* Said once more at the end, where a long run's reader looks first. */
+static struct {
+  const test_case *c;
+  test_host host;
+} failures[16];
+
+static void note_failure(const test_case *c, test_host host) {
+  if (failed < (int)(sizeof failures / sizeof failures[0])) {
+    failures[failed].c = c;
+    failures[failed].host = host;
+  }
+  failed++;
+}
+
 static void end_job(job *j, int status) {
   bool good = WIFEXITED(status) && WEXITSTATUS(status) == j->c->exits && !j->over_limit;
   printf("%s %s %s (%lld ms)\n", good ? "ok  " : "FAIL", host_names[j->host], j->c->name, (long long)(now_ms() - j->started));
@@ -202,7 +216,8 @@ static void end_job(job *j, int status) {
     print_output(j->output);
   }
   j->pid = 0;
-  good ? passed++ : failed++;
+  if (good) passed++;
+  else note_failure(j->c, j->host);
   fflush(stdout);
 }
 
@@ -328,7 +343,7 @@ static void run_cases(test_host host, int parallel, int parts, char **part) {
         const test_case *c = cases[next++];
         if (is_wanted(c, host, parts, part) && start_job(&jobs[i], c, host) != 0) {
           printf("FAIL %s %s: it could not be started: %s\n", host_names[host], c->name, strerror(errno));
-          failed++;
+          note_failure(c, host);
         }
       }
       if (jobs[i].pid != 0) running++;
@@ -391,6 +406,8 @@ int main(int argc, char **argv) {
     else run_cases((test_host)host, parallel, argc - first, argv + first);
   }
   if (list) return 0;
+  for (int i = 0; i < failed && i < (int)(sizeof failures / sizeof failures[0]); i++)
+    printf("FAIL %s %s\n", host_names[failures[i].host], failures[i].c->name);
   check_orphans();
   printf("%d passed, %d failed\n", passed, failed);
   return failed != 0 || passed == 0;

@@ -158,6 +158,23 @@ TEST_WITH(S10_run__SIGTERM_blocked_by_the_caller_cancels, NOT_THREAD(RUN)) {
   CHECK_INT(sigismember(&after, SIGTERM), 1);
 }
 
+/* It came before the call, and waited: there is nothing to run any more. */
+TEST_WITH(S10_run__SIGTERM_pending_before_it_begins_cancels, NOT_THREAD(RUN)) {
+  sigset_t set, pending;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  CHECK_INT(pthread_sigmask(SIG_BLOCK, &set, NULL), 0);
+  CHECK_INT(raise(SIGTERM), 0);
+  probe *p = returning(3);
+  CHECK_INT(run(p->pod), 0);
+  CHECK_STATE(p->pod, PODKEEP_STATE_STOPPED);
+  CHECK_STATUS(podkeep_pod_join(p->pod, 0), PODKEEP_OK);
+  CHECK_INT(p->init.count, 0);
+  CHECK_INT(sigpending(&pending), 0);
+  CHECK_INT(sigismember(&pending, SIGTERM), 0);
+  probe_free(p);
+}
+
 /* --- Force: the program ends ---------------------------------------------------------------------------------------- */
 
 static void until_stopping(probe *p) {

@@ -168,7 +168,7 @@ TEST(S1_starting__cancel_is_stopping) {
 
 TEST(S1_starting__ready_timeout_is_stopping) {
   probe *p = probe_new("starting");
-  p->options.ready_timeout_ms = slow_ms(200);
+  p->options.ready_timeout_ms = slow_ms(500);
   podkeep_monitor *m = in_init(p);
   CHECK_EVENT(m, STARTING, STOPPING);
   answers(p->pod, PODKEEP_ERR_TIMEOUT, PODKEEP_ERR_FAILED, true);

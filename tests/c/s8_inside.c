@@ -33,7 +33,7 @@ TEST_WITH(S8_inside__old_contexts_are_over, NOT_PROCESS(OWN_THREADS)) {
   probe *p = restarting("earlier", 3);
   p->options.backoff_ms = p->options.backoff_max_ms = SHORT_MS;
   podkeep_pod *pod = probe_start(p);
-  until_restarting(pod);
+  UNTIL(state_of(pod) == PODKEEP_STATE_RESTARTING || event_is_set(&p->lives[1].init.entered));
   check_over(p->lives[0].ctx);
   event_wait(&p->lives[2].run.entered);
   CHECK(p->lives[0].ctx != p->lives[1].ctx && p->lives[1].ctx != p->lives[2].ctx && p->lives[0].ctx != p->lives[2].ctx);
@@ -66,7 +66,7 @@ TEST_WITH(S8_inside__sleepers_of_the_first_are_woken, NOT_PROCESS(OWN_THREADS)) 
 
 TEST_WITH(S8_inside__each_has_its_descriptor, NOT_PROCESS(OWN_THREADS)) {
   probe *p = far_away("described");
-  p->options.backoff_ms = p->options.backoff_max_ms = 4 * SHORT_MS;
+  p->options.backoff_ms = p->options.backoff_max_ms = slow_ms(600); /* to be seen in the delay */
   p->lives[0].run.held = true;
   podkeep_pod *pod = probe_running(p);
   int first = ctx_fd(p);
@@ -132,7 +132,7 @@ TEST_WITH(S8_inside__a_later_one_is_kicked, NOT_PROCESS(KICK)) {
   probe *p = restarting("kicked", 3);
   p->options.kick_signal = SIGUSR1;
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(200);
+  p->options.ready_timeout_ms = slow_ms(500);
   for (int i = 0; i < 3; i++) p->lives[i].run.does = sleeps_deeply;
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->lives[2].run.entered);
@@ -146,8 +146,8 @@ TEST_WITH(S8_inside__a_later_one_is_kicked, NOT_PROCESS(KICK)) {
 TEST_WITH(S8_inside__each_has_its_grace, NOT_MAIN(EXIT)) {
   probe *p = restarting("patient", 2);
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(200); /* run must be entered by then */
-  p->options.grace_ms = slow_ms(400);
+  p->options.ready_timeout_ms = slow_ms(500); /* run must be entered by then */
+  p->options.grace_ms = slow_ms(1000);
   p->options.kill_after_ms = SHORT_MS;
   p->no_hook = p->s_may_die = true;
   p->lives[0].run.does = NULL;

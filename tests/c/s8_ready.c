@@ -34,7 +34,7 @@ TEST(S8_lives__wait_ready_waits_through_restarts) {
 /* Also when begun in the delay, after a life that had been ready and failed. */
 TEST(S8_lives__wait_ready_in_the_delay) {
   probe *p = restarting("awaited", 2);
-  p->options.backoff_ms = p->options.backoff_max_ms = 4 * SHORT_MS;
+  p->options.backoff_ms = p->options.backoff_max_ms = slow_ms(600); /* to be seen in the delay */
   podkeep_pod *pod = probe_start(p);
   until_restarting(pod);
   CHECK_STATUS(podkeep_pod_wait_ready(pod, 0), PODKEEP_ERR_TIMEOUT);
@@ -66,6 +66,30 @@ TEST(S8_lives__wait_ready_in_a_stop_that_bars_nothing) {
   CHECK_STATUS(w->status, PODKEEP_OK);
   probe_close(p, PODKEEP_OK);
 }
+
+/* A user's cancel in such a stop bars it: told at once, not when the teardown is over. */
+static void told_of_a_cancel_in_a_stop(bool ready) {
+  probe *p = restarting("no more", 2);
+  p->options.ready = ready ? PODKEEP_READY_ON_RUN : PODKEEP_READY_NOTIFY;
+  p->options.restart = PODKEEP_RESTART_ALWAYS;
+  p->lives[0].run.returns = ready ? 1 : 0;
+  p->lives[0].teardown.held = true;
+  waiter *w = world_alloc(sizeof *w);
+  w->pod = probe_start(p);
+  event_wait(&p->lives[0].teardown.entered);
+  UNTIL(state_of(p->pod) == PODKEEP_STATE_STOPPING); /* a callback in a child may be seen before what its process told */
+  worker thread;
+  worker_start(&thread, waits_for_ready, w);
+  worker_asleep(&thread);
+  CHECK_OK(podkeep_pod_cancel(p->pod));
+  worker_join(&thread);
+  CHECK_STATUS(w->status, ready ? PODKEEP_ERR_FAILED : PODKEEP_ERR_ENDED);
+  CHECK_STATE(p->pod, PODKEEP_STATE_STOPPING);
+  event_set(&p->lives[0].teardown.go);
+  probe_close(p, ready ? PODKEEP_ERR_FAILED : PODKEEP_OK);
+}
+TEST(S8_lives__wait_ready_in_a_stop_after_a_failure_ends_with_a_cancel) { told_of_a_cancel_in_a_stop(true); }
+TEST(S8_lives__wait_ready_in_a_clean_stop_ends_with_a_cancel) { told_of_a_cancel_in_a_stop(false); }
 
 /* When there is no room any more: FAILED; when the last end was clean: still FAILED, for so many ends are a failure. */
 TEST(S8_lives__wait_ready_until_there_is_no_room) {
@@ -115,7 +139,8 @@ TEST(S8_lives__ready_is_of_one_life) {
 /* --- The ready limit and its extension, anew each life ---------------------------------------------------------------- */
 
 static int32_t extends_all_it_may(probe *p, podkeep_context *ctx) {
-  CHECK_OK(podkeep_context_extend(ctx, 2 * p->options.extend_max_ms));
+  (void)p;
+  CHECK_OK(podkeep_context_extend(ctx, LIMIT_MS));
   return podkeep_context_wait(ctx, PODKEEP_FOREVER) != PODKEEP_OK;
 }
 
@@ -123,8 +148,7 @@ TEST(S8_lives__each_has_its_ready_limit_and_its_extension) {
   probe *p = restarting("slow", 2);
   p->options.max_restarts = 1;
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(150); /* run must be entered by then */
-  p->options.extend_max_ms = slow_ms(200);
+  p->options.ready_timeout_ms = p->options.extend_max_ms = slow_ms(400); /* run must be entered by then */
   for (int i = 0; i < 2; i++) p->lives[i].run.does = extends_all_it_may;
   podkeep_monitor *m = watch(probe_make(p));
   podkeep_pod *pod = probe_start(p);
@@ -134,7 +158,8 @@ TEST(S8_lives__each_has_its_ready_limit_and_its_extension) {
     CHECK(e.to != PODKEEP_STATE_RUNNING);
     if (e.to == PODKEEP_STATE_STARTING) starting = e.time_ns;
     if (e.to != PODKEEP_STATE_STOPPING) continue;
-    CHECK(e.time_ns - starting >= (uint64_t)p->options.extend_max_ms * 1000000u);
+    /* The limit counts from a moment before STARTING: more than it alone is what shows the extension. */
+    CHECK(e.time_ns - starting >= (uint64_t)(p->options.ready_timeout_ms + p->options.extend_max_ms / 2) * 1000000u);
     stops++;
   }
   CHECK_INT(stops, 2);

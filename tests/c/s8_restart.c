@@ -227,12 +227,14 @@ TEST(S8_restart__watchdog) {
 static void never_ready_and_deaf(probe *p, incarnation *l) {
   never_ready(p, l);
   l->run.held = true;
-  p->options.grace_ms = p->options.kill_after_ms = SHORT_MS;
+  p->options.grace_ms = slow_ms(300); /* the next life, which hears, is over by then */
+  p->options.kill_after_ms = SHORT_MS;
 }
 static void mute_and_deaf(probe *p, incarnation *l) {
   mute(p, l);
   l->run.held = true;
-  p->options.grace_ms = p->options.kill_after_ms = SHORT_MS;
+  p->options.grace_ms = slow_ms(300); /* the next life, which hears, is over by then */
+  p->options.kill_after_ms = SHORT_MS;
 }
 TEST_PROCESS(S8_restart__killed_after_a_ready_timeout) {
   DIES(.plan = never_ready_and_deaf, .phase = PODKEEP_PHASE_READY, .kind = PODKEEP_KIND_TIMEOUT, .code = -1);

@@ -67,7 +67,7 @@ static int32_t tells_its_heartbeats(probe *p, podkeep_context *ctx) {
 }
 
 TEST(S8_watchdog__stalled_for_little_more_than_an_interval) {
-  probe *p = watched("suspended shortly", slow_ms(120));
+  probe *p = watched("suspended shortly", slow_ms(200));
   p->data = world_alloc(sizeof(event));
   p->run.does = tells_its_heartbeats;
   podkeep_pod *pod = probe_running(p);
@@ -80,6 +80,22 @@ TEST(S8_watchdog__stalled_for_little_more_than_an_interval) {
     CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
   }
   probe_close(p, PODKEEP_OK);
+}
+
+/* A machine that was busy for a moment has not used up what a suspended one is given. */
+TEST(S8_watchdog__one_fresh_interval_after_a_long_stall_though_a_short_one_came_before) {
+  probe *p = watched("busy, then suspended", slow_ms(300));
+  podkeep_monitor *m = watch(probe_make(p));
+  podkeep_pod *pod = probe_running(p);
+  stall(p->options.watchdog_ms * 4 / 5, child_of(p)); /* over the keeper's first look */
+  uint64_t on = stall(3 * p->options.watchdog_ms, child_of(p)), interval = (uint64_t)p->options.watchdog_ms * MS;
+  podkeep_event e = NEXT_EVENT(m);
+  while (e.to != PODKEEP_STATE_STOPPING) e = NEXT_EVENT(m);
+  CHECK(e.time_ns >= on + interval);
+  CHECK_OK(podkeep_monitor_free(m));
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  CHECK_ONLY_FAILURE(pod, PODKEEP_PHASE_RUN, PODKEEP_KIND_WATCHDOG, 0, NULL);
+  probe_free(p);
 }
 
 /* One that is silent is caught all the same: one fresh interval is given, and no more. */

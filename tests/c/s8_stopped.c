@@ -75,7 +75,7 @@ TEST(S8_stopped__in_teardown_of_a_failed_run) {
 TEST(S8_stopped__in_the_hook_of_a_ready_timeout) {
   probe *p = eager("stopped twice", PODKEEP_RESTART_ALWAYS);
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(200); /* run must be entered by then */
+  p->options.ready_timeout_ms = slow_ms(500); /* run must be entered by then */
   incarnation *lives = probe_lives(p, 2);
   step *s = hook_of(&lives[0]);
   s->held = true;

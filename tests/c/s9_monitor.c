@@ -323,6 +323,27 @@ TEST(S9_read_from_S) {
 
 /* --- The descriptor ------------------------------------------------------------------------------------------------- */
 
+/* Freed while another thread polls its descriptor: that poll is woken, though no pod has changed. */
+static void poll_one(void *arg) {
+  struct pollfd *p = arg;
+  CHECK_INT(poll(p, 1, (int)LIMIT_MS), 1);
+}
+
+TEST(S9_freed_while_its_fd_is_polled) {
+  probe *p = probe_new("unpolled");
+  podkeep_monitor *m = watch(probe_running(p));
+  CHECK_EVENT(m, RUNNING, RUNNING);
+  struct pollfd *one = world_alloc(sizeof *one);
+  one->events = POLLIN;
+  CHECK_OK(podkeep_monitor_fd(m, &one->fd));
+  worker w;
+  worker_start(&w, poll_one, one);
+  worker_asleep(&w);
+  CHECK_OK(podkeep_monitor_free(m));
+  worker_join(&w);
+  probe_close(p, PODKEEP_OK);
+}
+
 TEST(S9_fd_is_readable_while_events_wait) {
   probe *p = probe_new("pollable");
   p->teardown.held = true;

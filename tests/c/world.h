@@ -108,7 +108,7 @@ void worker_start(worker *w, void (*does)(void *), void *arg); /* returns when t
 void worker_join(worker *w);
 int64_t own_tid(void);
 bool thread_sleeps(int64_t tid);            /* blocked in the kernel */
-#define worker_asleep(w) UNTIL(thread_sleeps((w)->tid))
+#define worker_asleep(w) UNTIL(thread_sleeps((w)->tid) || event_is_set(&(w)->done)) /* or it is through already */
 int threads_named(const char *name);        /* how many threads of this process bear it */
 
 /* --- The world ---------------------------------------------------------------------------------------------------- */

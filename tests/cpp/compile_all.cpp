@@ -118,12 +118,53 @@ int main() {
   swap(pod, other);
   pod = std::move(other);
   pod = podkeep::Pod::adopt(pod.release());
-  podkeep::Monitor monitor(pod), all;
+  podkeep::GroupOptions group_options;
+  group_options.strategy = podkeep::Strategy::RestForOne;
+  group_options.grace = podkeep::forever;
+  podkeep::Group group(group_options), other_group;
+#if __cplusplus >= 202002L
+  podkeep::Group designated_group({.name = "site", .strategy = podkeep::Strategy::OneForAll, .keep_going = true, .grace = 2s});
+  (void)designated_group.add(command, {.after = {pod, "web", std::string("x")}, .significant = true});
+#endif
+  (void)group.add(pod);
+  (void)group.add(podkeep::Pod([] {}), {{pod}});
+  (void)group.add(lambda, {{"web", pod}, true});
+#if PODKEEP_CPP_EXCEPTIONS
+  group.add(pod).add(lambda).start().wait_ready(10s);
+#endif
+  (void)group.start();
+  (void)group.wait_ready();
+  (void)group.wait_ready(1s);
+  (void)group.join();
+  (void)group.join(1.5s);
+  group.cancel();
+  (void)group.close();
+  (void)group.state();
+  (void)group.failure();
+  (void)group.native_handle();
+  swap(group, other_group);
+  group = std::move(other_group);
+  podkeep::Monitor monitor(pod), all, of_group(group);
   (void)monitor.fd();
   (void)monitor.next();
   if (const auto event = monitor.next(1s)) (void)to_string(event->to);
   (void)monitor.ended();
   (void)monitor.status();
+  podkeep::ControlOptions control_options;
+  control_options.address = "tcp:127.0.0.1:0";
+  control_options.tls_cert = control_options.tls_key = control_options.tls_client_ca = "file.pem";
+  podkeep::Control control(control_options), private_control;
+#if __cplusplus >= 202002L
+  podkeep::Control designated_control({.address = "unix:/run/web.sock"});
+#endif
+  (void)control.native_handle();
+  swap(control, private_control);
+  control = std::move(private_control);
+  (void)podkeep::terminate(control.address(), "web");
+  (void)podkeep::terminate("unix:/run/web.sock", "web", 1.5s);
+  (void)to_string(podkeep::query(control.address(), "web"));
+  (void)podkeep::query("unix:/run/web.sock", "web", 10s);
+  (void)control.close();
   (void)podkeep::last_error();
   (void)podkeep::version();
   (void)podkeep::abandoned();

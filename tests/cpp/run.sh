@@ -97,7 +97,11 @@ if wanted units; then
   done
 fi
 
-PROGRAM="tests/cpp/main.cpp tests/cpp/test_shapes.cpp tests/cpp/test_pod.cpp tests/cpp/test_failures.cpp tests/cpp/test_context.cpp tests/cpp/test_monitor.cpp"
+PROGRAM="tests/cpp/main.cpp tests/cpp/test_shapes.cpp tests/cpp/test_pod.cpp tests/cpp/test_failures.cpp tests/cpp/test_context.cpp tests/cpp/test_monitor.cpp tests/cpp/test_group.cpp tests/cpp/test_group_life.cpp tests/cpp/test_control.cpp"
+if wanted programs || wanted asan; then
+  try "makes certificates" tests/control/certificates.sh "$scratch/certificates"
+  export PODKEEP_TEST_CERTIFICATES=$scratch/certificates
+fi
 if wanted programs; then
   build cpp20 "$GXX" "-std=c++20 -O2 $WARN" $PROGRAM && suite "c++20" "$OUT/cpp20"
   build cpp17 "${CLANGXX:-$GXX}" "-std=c++17 -O1 $WARN" $PROGRAM && suite "c++17" "$OUT/cpp17"

@@ -3,6 +3,10 @@
 
 #include <poll.h>
 
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
 namespace {
 bool readable(int fd, int limit_ms) {
   ::pollfd one = {fd, POLLIN, 0};
@@ -125,6 +129,19 @@ CASE(stop_token_stops_run_forever) {
   pod.close();
 }
 
+CASE(stop_token_first_asked_for_when_all_is_over) {
+  podkeep::Pod pod([](podkeep::Context &context) {
+    // As a thread sees it that is late: the incarnation has been ended, and is not cancelled.
+    const auto shared = std::make_shared<podkeep::detail::Incarnation>();
+    shared->end();
+    const podkeep::Context late(context.native_handle(), shared);
+    const int threads = check::threads();
+    REQUIRE(!late.cancelled() && late.stop_token().stop_requested());
+    REQUIRE(check::threads() == threads);
+  });
+  pod.start().join();
+}
+
 CASE(stop_token_as_the_argument) {
   podkeep::Pod pod([](std::stop_token token) {
     check::Event stopped;
@@ -193,5 +210,36 @@ CASE(stop_tokens_leave_no_thread_and_no_descriptor) {
   for (int i = 0; i < 100; ++i) one(asks);
   for (int i = 0; i < 100; ++i) one([](std::stop_token) { ::pthread_exit(nullptr); });
   REQUIRE(check::eventually([&] { return check::threads() <= threads && check::descriptors() <= descriptors; }));
+}
+
+CASE(stop_token_of_a_life_that_was_ended_from_inside) {
+  const auto one = [] {
+    std::stop_token first;
+    podkeep::Options options;
+    options.restart = podkeep::Restart::OnFailure;
+    options.backoff = 1ms;
+    options.ready = podkeep::Ready::Notify;
+    podkeep::Pod pod(options, [&first](podkeep::Context &context) {
+      if (context.incarnation() == 0) {
+        first = context.stop_token();
+        ::pthread_exit(nullptr);  // no teardown comes
+      }
+      REQUIRE(first.stop_requested());
+      context.ready();
+      context.wait();
+    });
+    pod.start().wait_ready(20s);
+  };
+  // A thread that nobody joined is gone from the kernel's list, but its stack and the guard below it stay.
+  const auto mappings = [] {
+    std::ifstream file("/proc/self/maps");
+    return std::count(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>(), '\n');
+  };
+  for (int i = 0; i < 5; ++i) one();
+  const int threads = check::threads(), descriptors = check::descriptors();
+  const auto mapped = mappings();
+  for (int i = 0; i < 50; ++i) one();
+  REQUIRE(check::eventually([&] { return check::threads() <= threads && check::descriptors() <= descriptors; }));
+  REQUIRE(mappings() < mapped + 50);
 }
 #endif

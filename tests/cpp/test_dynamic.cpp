@@ -50,6 +50,19 @@ int main(int argc, char **argv) {
     podkeep::State last = podkeep::State::New;
     while (const auto event = monitor.next()) last = event->to;
     REQUIRE(last == podkeep::State::Stopped);
+    podkeep::Group group;
+    podkeep::Pod member = podkeep::Pod::make<Waits>(options);
+    (void)group.add(member);
+    podkeep::Monitor members(group);
+    (void)group.start();
+    (void)group.wait_ready(20s);
+    REQUIRE(group.state() == podkeep::State::Running && member.state() == podkeep::State::Running && members.next(0ms));
+    (void)group.close();
+    REQUIRE(group.state() == podkeep::State::Stopped && !group.failure());
+    podkeep::Control control;
+    REQUIRE(control && podkeep::query(control.address(), "found", 20s) == podkeep::State::Stopped);
+    (void)podkeep::terminate(control.address(), "found", 20s);
+    (void)control.close();
 #if PODKEEP_CPP_EXCEPTIONS
     podkeep::Pod throws([] { throw std::logic_error("own"); });
     throws.start();
@@ -72,14 +85,18 @@ int main(int argc, char **argv) {
       if (!check::contains(sentence, argv[i])) check::fail(__FILE__, __LINE__, "\"" + sentence + "\" does not hold " + argv[i]);
     // Not only Pod.
 #if PODKEEP_CPP_EXCEPTIONS
-    const podkeep::Error others[] = {ERROR_OF(podkeep::Pod::adopt(nullptr)), ERROR_OF(podkeep::Monitor()),
+    const podkeep::Error others[] = {ERROR_OF(podkeep::Pod::adopt(nullptr)), ERROR_OF(podkeep::Group()),
+                                     ERROR_OF(podkeep::Monitor()),           ERROR_OF(podkeep::Control()),
+                                     ERROR_OF(podkeep::query("", "", 0s)),   ERROR_OF(podkeep::terminate("", "", 0s)),
                                      ERROR_OF(podkeep::version()),           ERROR_OF(podkeep::abandoned()),
                                      ERROR_OF(podkeep::shutdown(0s)),        ERROR_OF(podkeep::set_log(nullptr))};
     for (const podkeep::Error &error : others)
       REQUIRE(error.status() == status && std::string(error.what()) == sentence);
 #else
     REQUIRE(podkeep::Monitor().status() == status && podkeep::shutdown(0s) == status && podkeep::set_log(nullptr) == status);
-    REQUIRE(podkeep::Pod::adopt(nullptr).start() == status);
+    REQUIRE(podkeep::Pod::adopt(nullptr).start() == status && podkeep::Group().start() == status);
+    REQUIRE(podkeep::Control().close() == status && podkeep::terminate("", "", 0s) == status);
+    REQUIRE(static_cast<podkeep::Status>(podkeep::query("", "", 0s)) == status);
     REQUIRE(podkeep::version().empty() && podkeep::abandoned() == 0);
 #endif
     std::puts(sentence.c_str());

@@ -37,6 +37,22 @@ CASE(monitor_of_one_pod_sees_its_life_and_ends) {
   REQUIRE(!monitor.next(0ms) && monitor.ended());
 }
 
+CASE(monitor_has_ended_whatever_is_asked_since) {
+  podkeep::Pod pod([](podkeep::Context &context) { context.wait(); });
+  podkeep::Monitor monitor(pod);
+  pod.start();
+  pod.cancel();
+  do {
+    while (monitor.next(0ms)) {
+    }
+    ::pollfd one = {monitor.fd(), POLLIN, 0};
+    REQUIRE(::poll(&one, 1, 20000) == 1);
+  } while (!monitor.ended());
+  REQUIRE(monitor.fd() >= 0 && monitor.ended() && monitor.status() == podkeep::Status::Ok);
+  podkeep::Monitor moved(std::move(monitor));
+  REQUIRE(moved.ended() && !monitor.ended());
+}
+
 CASE(monitor_of_all_pods_from_an_event_loop) {
   podkeep::Monitor monitor;
   const int fd = monitor.fd();
@@ -83,7 +99,7 @@ CASE(shutdown_tells_how_many_are_left) {
   quick.start().wait_ready();
   deaf.start();
   REQUIRE(entered.wait());
-  REQUIRE(podkeep::shutdown(30ms) == 1);
+  REQUIRE(podkeep::shutdown(2s) == 1);  // long enough for the quick one, and well within the grace
   REQUIRE(quick.state() == podkeep::State::Stopped);
   release.set();
   REQUIRE(podkeep::shutdown(20s) == 0);

@@ -30,6 +30,57 @@ podkeep::Options named(const char *name) {
 
 }  // namespace
 
+namespace {
+// Keeps what it was made of by views and references.
+struct Views : podkeep::Runtime {
+  static inline std::atomic<int> whole{0};
+  std::string_view text;
+  const std::vector<int> &numbers;
+  const Counted &counted;
+  Views(const std::string &given, const std::vector<int> &all, const Counted &one) : text(given), numbers(all), counted(one) {}
+  ~Views() override { look(); }
+  void look() const {
+    REQUIRE(text == std::string(100, 'x') && numbers == std::vector<int>(50, 7) && counted.full);
+    ++whole;
+  }
+  void run_forever(podkeep::Context &context) override {
+    look();
+    if (context.incarnation() < 2) throw std::runtime_error("another life");
+    context.ready();
+    context.wait();
+  }
+  void teardown() override { look(); }
+};
+}  // namespace
+
+CASE(arguments_live_as_long_as_what_was_made_of_them) {
+  for (const bool again : {false, true}) {
+    Views::whole = 0;
+    podkeep::Options options = named("views");
+    if (again) options.restart = podkeep::Restart::OnFailure;
+    options.backoff = 1ms;
+    options.ready = podkeep::Ready::Notify;
+    {
+      podkeep::Pod pod = podkeep::Pod::make<Views>(options, std::string(100, 'x'), std::vector<int>(50, 7), Counted());
+      pod.start();
+      if (again) {
+        pod.wait_ready(20s);
+        pod.close();
+      } else {
+        bool failed = false;
+        try {
+          pod.join(20s);
+        } catch (const std::runtime_error &error) {
+          failed = error.what() == std::string("another life");
+        }
+        REQUIRE(failed);
+      }
+      REQUIRE(Views::whole == (again ? 9 : 3));
+    }
+    REQUIRE(check::eventually([] { return Counted::alive == 0; }));
+  }
+}
+
 CASE(drop_once_new_and_never_started) {
   { podkeep::Pod pod([counted = Counted()] { (void)counted; }); REQUIRE(Counted::alive > 0); }
   REQUIRE(check::eventually([] { return Counted::alive == 0; }));

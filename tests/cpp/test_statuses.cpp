@@ -82,6 +82,63 @@ CASE(statuses_of_a_pod_that_cannot_be_made) {
   REQUIRE(static_cast<int>(moved.state()) == PODKEEP_ERR_INVALID_ARGUMENT);
   REQUIRE(podkeep::Pod().join() == Status::InvalidHandle);
 }
+CASE(statuses_of_a_group) {
+  podkeep::GroupOptions options;
+  options.name = "site";
+  podkeep::Group group(options);
+  podkeep::Pod pod = podkeep::Pod::make<Waits>(named("member"), 0), same = podkeep::Pod::make<Waits>(named("member"), 0);
+  REQUIRE(group && group.join(0s) == Status::InvalidState);
+  REQUIRE(group.add(pod) == Status::Ok && group.add(same) == Status::InvalidArgument);
+  REQUIRE(check::contains(podkeep::last_error(), "member"));
+  REQUIRE(group.add(same, {{"nobody"}}) == Status::InvalidArgument && group.add(podkeep::Pod()) == Status::InvalidHandle);
+  REQUIRE(group.add(podkeep::Pod::make<Waits>(named("late"), 3), {{pod}, true}) == Status::Ok);
+  REQUIRE(group.add(same, {{std::string("a\0", 2)}}) == Status::InvalidArgument && check::contains(podkeep::last_error(), "NUL"));
+  podkeep::Monitor monitor(group);
+  REQUIRE(monitor && monitor.next(0ms)->to == podkeep::State::New);
+  REQUIRE(group.start() == Status::Ok && group.wait_ready(20s) == Status::Ok && group.state() == podkeep::State::Running);
+  REQUIRE(group.start() == Status::InvalidState && pod.close() == Status::InvalidState && pod.start() == Status::InvalidState);
+  REQUIRE(group.join(1ms) == Status::Timeout && check::contains(podkeep::last_error(), "site"));
+  group.cancel();
+  REQUIRE(group.join() == Status::Failed && check::contains(podkeep::last_error(), "late"));
+  REQUIRE(group.failure()->pod_name == "late" && group.failure()->code == 3 && group.failure()->message == "on request");
+  REQUIRE(group.close() == Status::Failed && pod.join() == Status::Ok && Waits::torn == 2);
+}
+CASE(statuses_of_a_group_that_cannot_be_made) {
+  podkeep::GroupOptions options;
+  options.grace = -1s;
+  podkeep::Group group(options);
+  REQUIRE(check::contains(podkeep::last_error(), "grace"));
+  REQUIRE(!group && !group.native_handle());
+  REQUIRE(group.add(podkeep::Pod([] {})) == Status::InvalidArgument && group.start() == Status::InvalidArgument);
+  REQUIRE(group.wait_ready(1s) == Status::InvalidArgument && group.join() == Status::InvalidArgument && group.close() == Status::InvalidArgument);
+  REQUIRE(static_cast<int>(group.state()) == PODKEEP_ERR_INVALID_ARGUMENT && !group.failure());
+  group.cancel();
+  podkeep::Group moved = std::move(group);
+  REQUIRE(static_cast<int>(moved.state()) == PODKEEP_ERR_INVALID_ARGUMENT && group.join() == Status::InvalidHandle);
+  REQUIRE(podkeep::Monitor(moved).status() == Status::InvalidHandle);
+}
+CASE(statuses_of_control) {
+  podkeep::Control control;
+  const std::string address = control.address();
+  REQUIRE(control && !address.empty());
+  podkeep::Pod good = podkeep::Pod::make<Waits>(named("good"), 0), bad = podkeep::Pod::make<Waits>(named("bad"), 3);
+  REQUIRE(good.start() == Status::Ok && good.wait_ready(20s) == Status::Ok && bad.start() == Status::Ok && bad.wait_ready(20s) == Status::Ok);
+  REQUIRE(podkeep::query(address, "good", 20s) == podkeep::State::Running);
+  REQUIRE(podkeep::terminate(address, "good", 20s) == Status::Ok && good.state() == podkeep::State::Stopped);
+  REQUIRE(podkeep::terminate(address, "bad", 20s) == Status::Failed && check::contains(podkeep::last_error(), "on request"));
+  REQUIRE(podkeep::terminate(address, "nobody", 20s) == Status::NotFound && check::contains(podkeep::last_error(), "nobody"));
+  REQUIRE(static_cast<int>(podkeep::query(address, "nobody", 20s)) == PODKEEP_ERR_NOT_FOUND);
+  REQUIRE(podkeep::terminate(address, std::string("a\0", 2)) == Status::InvalidArgument && check::contains(podkeep::last_error(), "NUL"));
+  REQUIRE(control.close() == Status::Ok && control.close() == Status::Ok && !control && control.address().empty());
+  REQUIRE(podkeep::terminate(address, "good") == Status::Unreachable);
+
+  podkeep::ControlOptions open;
+  open.address = "tcp:0.0.0.0:0";
+  podkeep::Control denied(open);
+  REQUIRE(!denied && check::contains(podkeep::last_error(), "TLS") && denied.address().empty());
+  podkeep::Control moved = std::move(denied);
+  REQUIRE(moved.close() == Status::Denied && denied.close() == Status::InvalidHandle && podkeep::Control().close() == Status::Ok);
+}
 CASE(statuses_of_the_rest) {
   REQUIRE(!podkeep::version().empty());
   REQUIRE(podkeep::set_log([](podkeep::Level, std::string_view, std::string_view) {}) == Status::Ok);

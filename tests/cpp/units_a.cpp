@@ -11,7 +11,13 @@ int main() {
   (void)pod.start();
   (void)pod.wait_ready();
   (void)pod.close();
-  const bool good = pod.state() == podkeep::State::Stopped && unit_b() == 7;
+  podkeep::Group group;
+  podkeep::Pod member([](podkeep::Context &context) { context.wait(); });
+  (void)group.add(member);
+  (void)group.start();
+  (void)group.wait_ready();
+  (void)group.close();
+  const bool good = pod.state() == podkeep::State::Stopped && member.state() == podkeep::State::Stopped && unit_b() == 7;
   std::puts(good ? "both units work" : "a unit does not work");
   return good ? 0 : 1;
 }

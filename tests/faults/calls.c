@@ -128,6 +128,7 @@ static void set_up(void) {
   IS(podkeep_pod_new(runtime_of(waits, NULL, NULL), NULL, &w.other), PODKEEP_OK);
   IS(podkeep_monitor_new(w.pod, &w.monitor), PODKEEP_OK);
   IS(podkeep_group_new(NULL, &w.group), PODKEEP_OK);
+  IS(podkeep_control_serve(NULL, &w.control), PODKEEP_OK);
 }
 
 static void free_all(void) {
@@ -135,6 +136,7 @@ static void free_all(void) {
   IS(podkeep_pod_close(w.pod), PODKEEP_OK);
   IS(podkeep_monitor_free(w.monitor), PODKEEP_OK);
   IS(podkeep_group_free(w.group), PODKEEP_OK);
+  IS(podkeep_control_free(w.control), PODKEEP_OK);
   IS(podkeep_failure_free(w.failure), PODKEEP_OK);
   IS(podkeep_pod_free(w.pod), PODKEEP_OK);
   IS(podkeep_pod_free(w.other), PODKEEP_OK);
@@ -293,7 +295,7 @@ static void with_a_bad_handle(void) {
     const struct line *line = line_of(every[i].key);
     const struct { enum takes is; void *value; } bad[] = {
       { RUNTIME, w.runtime }, { POD, w.pod }, { CONTEXT, w.ctx }, { FAILURE, w.failure }, { MONITOR, w.monitor },
-      { GROUP, w.group },
+      { GROUP, w.group }, { CONTROL, w.control },
       { NOTHING, (void *)(uintptr_t)1 }, { NOTHING, (void *)(uintptr_t)4096 }, { NOTHING, (void *)UINTPTR_MAX },
       { NOTHING, &wrong }, { NOTHING, (void *)(uintptr_t)"text" },
     };
@@ -308,6 +310,7 @@ static void with_a_bad_handle(void) {
       all.failure = bad[k].value;
       all.monitor = bad[k].value;
       all.group = bad[k].value;
+      all.control = bad[k].value;
       answer = every[i].call(&all);
       if (strcmp(answer, line->cell[column]) == 0) continue;
       fprintf(stderr, "    %s with value %d: calls.md says \"%s\", the library \"%s\"\n", every[i].key, k,

@@ -182,6 +182,18 @@ int thread_named(const char *name) {
   return found;
 }
 
+int own_tid(void) { return (int)syscall(SYS_gettid); }
+int thread_waits(int tid) {
+  char path[64], text[32] = "";
+  FILE *f;
+  snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
+  f = fopen(path, "re");
+  if (!f) return 1;
+  if (!fgets(text, sizeof text, f)) text[0] = 0;
+  fclose(f);
+  return atoi(text) == SYS_futex; /* "running": in none */
+}
+
 long resident_kib(void) {
   char line[200];
   long kib = -1;

@@ -70,5 +70,9 @@ int count_threads(void);     /* of this process */
 int count_descriptors(void); /* of this process */
 long resident_kib(void);
 int thread_named(const char *name); /* its kernel id, or 0 */
+int own_tid(void);
+/* A thread of this process lies in the kernel's futex wait, as in every call of the library that blocks. True, too, when that
+ * is not to be seen: it is gone, or the kernel does not show it. */
+int thread_waits(int tid);
 
 #endif

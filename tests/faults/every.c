@@ -231,6 +231,30 @@ static const char *c_group_failure(const struct world *w) {
 }
 ROW_STATUS(c_group_free, podkeep_group_free(w->group))
 
+/* Control */
+static const char *c_control_serve(const struct world *w) {
+  podkeep_control *control = NULL;
+  podkeep_status s = podkeep_control_serve(NULL, &control);
+  (void)w;
+  if (s == PODKEEP_OK && podkeep_control_free(control) != PODKEEP_OK) return "OK, but cannot be freed";
+  return status_word(s);
+}
+static const char *c_control_address(const struct world *w) {
+  const char *address = NULL;
+  podkeep_status s = podkeep_control_address(w->control, &address);
+  return s ? status_word(s) : address && strncmp(address, "unix:/", 6) == 0 ? "OK" : "OK, no address";
+}
+ROW_STATUS(c_control_free, podkeep_control_free(w->control))
+static const char *c_terminate(const struct world *w) {
+  (void)w;
+  return status_word(podkeep_terminate("unix:/nowhere/to/be/found", "nobody", PODKEEP_FOREVER));
+}
+static const char *c_query_0(const struct world *w) {
+  podkeep_state state;
+  (void)w;
+  return status_word(podkeep_query("unix:/nowhere/to/be/found", "nobody", 0, &state));
+}
+
 const struct every every[] = {
   { "podkeep_status_name(OK)", "podkeep_status_name", NOTHING, c_status_name },
   { "podkeep_last_error()", "podkeep_last_error", NOTHING, c_last_error },
@@ -308,5 +332,10 @@ const struct every every[] = {
   { "podkeep_group_state()", "podkeep_group_state", GROUP, c_group_state },
   { "podkeep_group_failure()", "podkeep_group_failure", GROUP, c_group_failure },
   { "podkeep_group_free()", "podkeep_group_free", GROUP, c_group_free },
+  { "podkeep_control_serve(NULL)", "podkeep_control_serve", NOTHING, c_control_serve },
+  { "podkeep_control_address()", "podkeep_control_address", CONTROL, c_control_address },
+  { "podkeep_control_free()", "podkeep_control_free", CONTROL, c_control_free },
+  { "podkeep_terminate(FOREVER)", "podkeep_terminate", NOTHING, c_terminate },
+  { "podkeep_query(0)", "podkeep_query", NOTHING, c_query_0 },
 };
 const int every_count = (int)(sizeof every / sizeof every[0]);

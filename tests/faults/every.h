@@ -13,10 +13,11 @@ struct world {
   podkeep_failure *failure;
   podkeep_monitor *monitor;
   podkeep_group *group; /* NEW, without members */
+  podkeep_control *control; /* at a private socket */
 };
 
 /* The handle a row takes; it says which member of the world a fuzz replaces. */
-enum takes { NOTHING, RUNTIME, POD, CONTEXT, FAILURE, MONITOR, GROUP };
+enum takes { NOTHING, RUNTIME, POD, CONTEXT, FAILURE, MONITOR, GROUP, CONTROL };
 
 struct every {
   const char *key;

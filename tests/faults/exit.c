@@ -345,9 +345,6 @@ static void pthread_exit_in_teardown(void) {
 static void pthread_cancel_of_s(void) {
   podkeep_runtime_spec spec = ending();
   int i;
-#ifdef __SANITIZE_ADDRESS__
-  skip("AddressSanitizer does not see that a cancelled thread has left its frames, and finds errors in what comes after");
-#endif
   spec.run_forever = run_in_pause;
   for (i = 0; i < fewer(30); i++) fails_as_exit(spec, PODKEEP_PHASE_RUN, 0, 1);
 }

@@ -218,9 +218,6 @@ static void fork_amid_the_work_of_other_threads(void) {
   podkeep_runtime *passed;
   void *threads[3];
   int i, n = fewer(200);
-#ifdef __SANITIZE_ADDRESS__
-  skip("AddressSanitizer's own lock of its threads is not fork-safe: a plain pthread_create in such a child hangs, too");
-#endif
   home = getpid();
   world_make(&w);
   passed = make_runtime("passed", NULL);
@@ -242,9 +239,9 @@ static void vandal(void *world) {
   IS(podkeep_shutdown(slow(5000), NULL), PODKEEP_OK);
   IS(podkeep_monitor_free(w->monitor), PODKEEP_ERR_FORKED);
 }
-static int joining;
+static int joining; /* the kernel's id of the thread that does */
 static void *joiner(void *pod) {
-  STORE(joining, 1);
+  STORE(joining, own_tid());
   IS(podkeep_pod_join(pod, PODKEEP_FOREVER), PODKEEP_OK);
   return NULL;
 }
@@ -257,7 +254,7 @@ static void the_parent_is_undisturbed(void) {
   home = getpid();
   world_make(&w);
   thread = start_thread(joiner, w.pod);
-  while (!LOAD(joining)) usleep(1000); /* it joins before the handle is freed: the children below take their time */
+  UNTIL(LOAD(joining) != 0 && thread_waits(LOAD(joining))); /* it joins before the handle is freed */
   IS(podkeep_monitor_fd(w.monitor, &p.fd), PODKEEP_OK);
   IS(podkeep_monitor_next(w.monitor, &event, 0), PODKEEP_OK);
   for (i = 0; i < 10; i++) {
@@ -377,12 +374,114 @@ static void the_same_process_id_in_a_nested_namespace(void) {
   EQ(code, 0);
 }
 
+/* --- Main pods ----------------------------------------------------------------------------------------------------------- */
+
+static int32_t returns(podkeep_context *ctx, void *state) {
+  (void)ctx, (void)state;
+  return 0;
+}
+/* podkeep_pod_run, with another thread at work; the exit code. */
+static int32_t run(podkeep_pod *pod, void *(*meanwhile)(void *)) {
+  int32_t code = -1;
+  void *thread = meanwhile ? start_thread(meanwhile, pod) : NULL;
+  IS(podkeep_pod_run(pod, &code), PODKEEP_OK);
+  if (thread) join_thread(thread);
+  IS(podkeep_pod_free(pod), PODKEEP_OK);
+  return code;
+}
+static void until_ready(podkeep_pod *pod) {
+  UNTIL(podkeep_pod_wait_ready(pod, slow(10000)) == PODKEEP_OK); /* NEW until then */
+}
+static void *terminates(void *pod) {
+  until_ready(pod);
+  CHECK(kill(getpid(), SIGTERM) == 0);
+  return NULL;
+}
+static void dies_by_sigterm(void *unused) {
+  (void)unused;
+  raise(SIGTERM);
+}
+static void runs_main_pods(void *unused) {
+  podkeep_runtime *runtime = make_runtime("the child's own", NULL), *brief = make_runtime("brief", returns);
+  (void)unused;
+  EQ(run(make_pod(brief), NULL), 0);
+  EQ(run(make_pod(runtime), terminates), 0);
+  EQ(run(make_pod(runtime), terminates), 0); /* the first signal of this one, too */
+  dies_by_sigterm(NULL);
+}
+static void *forks(void *pod) {
+  podkeep_state state;
+  until_ready(pod);
+  EQ(in_child(dies_by_sigterm, NULL, slow(10000)), 128 + SIGTERM);
+  EQ(in_child(runs_main_pods, NULL, slow(15000)), 128 + SIGTERM);
+  IS(podkeep_pod_state(pod, &state), PODKEEP_OK);
+  EQ(state, PODKEEP_STATE_RUNNING);
+  CHECK(kill(getpid(), SIGTERM) == 0); /* the handler is in its place still */
+  return NULL;
+}
+static void the_child_of_a_main_pods_process(void) {
+  EQ(run(make_pod(make_runtime("main", NULL)), forks), 0);
+}
+
+/* Process 1 whose main pod is a child reaps strangers. A copy of it does not, though it has inherited the handler. */
+static podkeep_pod *sleeper(void) {
+  static const char *const argv[] = { "sleep", "1000", NULL };
+  podkeep_pod_options options = PODKEEP_POD_OPTIONS_INIT;
+  podkeep_runtime *runtime;
+  podkeep_pod *pod;
+  options.host = PODKEEP_HOST_PROCESS;
+  IS(podkeep_runtime_from_command("sleeper", argv, &runtime), PODKEEP_OK);
+  IS(podkeep_pod_new(runtime, &options, &pod), PODKEEP_OK);
+  return pod;
+}
+static void keeps_its_children(void) {
+  siginfo_t info;
+  pid_t pid = fork();
+  int i;
+  if (pid == 0) _exit(7);
+  CHECK(pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) == 0);
+  for (i = 0; i < 2; i++) { /* its thread for children looks around */
+    podkeep_pod *pod = sleeper();
+    IS(podkeep_pod_start(pod), PODKEEP_OK);
+    IS(podkeep_pod_close(pod), PODKEEP_OK);
+    IS(podkeep_pod_free(pod), PODKEEP_OK);
+  }
+  EQ(child_code(pid, slow(10000)), 7);
+}
+static void *forks_a_copy(void *pod) {
+  int told[2];
+  char word = 0;
+  until_ready(pod);
+  CHECK(pipe(told) == 0);
+  if (fork() == 0) { /* a stranger, which is reaped here: it says itself that it is done */
+    close(told[0]);
+    keeps_its_children();
+    _exit(write(told[1], "k", 1) == 1 ? 0 : 1);
+  }
+  close(told[1]);
+  EQ(read(told[0], &word, 1), 1);
+  EQ(word, 'k');
+  IS(podkeep_pod_cancel(pod), PODKEEP_OK);
+  return NULL;
+}
+static void as_process_one(void *unused) {
+  (void)unused;
+  EQ(getpid(), 1);
+  EQ(run(sleeper(), forks_a_copy), 0);
+}
+static void the_copy_of_process_one_reaps_no_strangers(void) {
+  if (under_tool()) skip("the tool's library stands apart from the program, and valgrind has no process pods");
+  if (unshare(CLONE_NEWPID) != 0) skip("no pid namespaces to be had");
+  EQ(in_child(as_process_one, NULL, slow(18000)), 0);
+}
+
 int main(int argc, char **argv) {
   static const struct test_case all[] = {
     CASE(old_handles_are_dead_and_new_ones_work), CASE(fork_before_the_first_call),
     CASE(nothing_of_the_parent_runs_in_the_child), CASE_LIMIT(fork_amid_the_work_of_other_threads, 120),
     CASE(the_parent_is_undisturbed), CASE(fork_in_a_callback_and_exit), CASE(fork_in_a_callback_and_return_from_it),
-    CASE(the_same_process_id_in_a_nested_namespace),
+    CASE(the_same_process_id_in_a_nested_namespace), CASE(the_child_of_a_main_pods_process),
+    CASE(the_copy_of_process_one_reaps_no_strangers),
   };
   read_document();
   return RUN(all);

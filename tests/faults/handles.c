@@ -24,6 +24,7 @@ static struct world all_of(uintptr_t value) {
   w.failure = (podkeep_failure *)value;
   w.monitor = (podkeep_monitor *)value;
   w.group = (podkeep_group *)value;
+  w.control = (podkeep_control *)value;
   return w;
 }
 
@@ -44,7 +45,7 @@ static void expect_all(uintptr_t value) {
 
 static int is_live(const struct world *w, uintptr_t value) {
   return value == (uintptr_t)w->runtime || value == (uintptr_t)w->pod || value == (uintptr_t)w->other ||
-         value == (uintptr_t)w->ctx || value == (uintptr_t)world_over || value == (uintptr_t)w->failure || value == (uintptr_t)w->monitor || value == (uintptr_t)w->group ||
+         value == (uintptr_t)w->ctx || value == (uintptr_t)world_over || value == (uintptr_t)w->failure || value == (uintptr_t)w->monitor || value == (uintptr_t)w->group || value == (uintptr_t)w->control ||
          value == (uintptr_t)podkeep_failure_secondary(w->failure);
 }
 
@@ -76,12 +77,13 @@ static void random_values(void) {
 
 static void bit_flips_of_live_handles(void) {
   struct world w;
-  uintptr_t live[7];
+  uintptr_t live[8];
   int i, a, b;
   world_make(&w);
   live[0] = (uintptr_t)w.runtime, live[1] = (uintptr_t)w.pod, live[2] = (uintptr_t)w.ctx;
   live[3] = (uintptr_t)w.failure, live[4] = (uintptr_t)w.monitor, live[5] = (uintptr_t)w.other, live[6] = (uintptr_t)w.group;
-  for (i = 0; i < 7; i++)
+  live[7] = (uintptr_t)w.control;
+  for (i = 0; i < 8; i++)
     for (a = 0; a < 64; a++)
       for (b = a; b < 64; b += 1 + (fewer(100) < 100) * 9) {
         uintptr_t value = live[i] ^ ((uintptr_t)1 << a) ^ (a == b ? 0 : (uintptr_t)1 << b);
@@ -96,13 +98,14 @@ static void handles_of_another_kind(void) {
   enum takes kind;
   int column = column_of("with a bad handle"), i;
   world_make(&w);
-  for (kind = RUNTIME; kind <= GROUP; kind = (enum takes)(kind + 1)) {
+  for (kind = RUNTIME; kind <= CONTROL; kind = (enum takes)(kind + 1)) {
     uintptr_t value = kind == RUNTIME   ? (uintptr_t)w.runtime
                       : kind == POD     ? (uintptr_t)w.pod
                       : kind == CONTEXT ? (uintptr_t)w.ctx
                       : kind == FAILURE ? (uintptr_t)w.failure
                       : kind == MONITOR ? (uintptr_t)w.monitor
-                                        : (uintptr_t)w.group;
+                      : kind == GROUP   ? (uintptr_t)w.group
+                                        : (uintptr_t)w.control;
     for (i = 0; i < every_count; i++)
       if (every[i].takes != NOTHING && every[i].takes != kind)
         expect(&every[i], value, line_of(every[i].key)->cell[column]);

@@ -27,6 +27,7 @@ struct aligned_podkeep_pod_options { char first; podkeep_pod_options member; };
 struct aligned_podkeep_event { char first; podkeep_event member; };
 struct aligned_podkeep_group_options { char first; podkeep_group_options member; };
 struct aligned_podkeep_member_options { char first; podkeep_member_options member; };
+struct aligned_podkeep_control_options { char first; podkeep_control_options member; };
 
 static void make(void) {
   STRUCT(podkeep_runtime_spec);
@@ -84,6 +85,12 @@ static void make(void) {
   FIELD(podkeep_member_options, after);
   FIELD(podkeep_member_options, significant);
   FIELD(podkeep_member_options, reserved);
+  STRUCT(podkeep_control_options);
+  FIELD(podkeep_control_options, struct_size);
+  FIELD(podkeep_control_options, address);
+  FIELD(podkeep_control_options, tls_cert);
+  FIELD(podkeep_control_options, tls_key);
+  FIELD(podkeep_control_options, tls_client_ca);
   SIZE(podkeep_status);
   SIZE(podkeep_state);
   SIZE(podkeep_host);

@@ -343,7 +343,7 @@ static void a_refused_pod_leaves_nothing(void) {
     options.reserved = 1;
     refused(PODKEEP_ERR_INVALID_ARGUMENT, "reserved", NULL);
   }
-  EQ(count_threads(), threads);
+  UNTIL(count_threads() <= threads); /* the thread of the life before may have been leaving when they were counted */
   EQ(count_descriptors(), descriptors);
   EQ(LOAD(drops), 0);
   IS(podkeep_runtime_free(runtime), PODKEEP_OK);

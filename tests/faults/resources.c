@@ -103,8 +103,14 @@ static void no_thread_for_the_first_pod(void) {
   note_rest();
   no_more_threads();
   s = podkeep_pod_new(runtime, NULL, &pod); /* the library's own thread is had here */
-  if (s == PODKEEP_OK) IS(podkeep_pod_start(pod), PODKEEP_ERR_RESOURCES);
-  else IS(s, PODKEEP_ERR_RESOURCES);
+  if (s == PODKEEP_OK) {
+    podkeep_monitor *monitor = NULL; /* nobody would tell it of a cancel in a signal handler */
+    IS(podkeep_monitor_new(pod, &monitor), PODKEEP_ERR_RESOURCES);
+    CHECK(monitor == NULL);
+    IS(podkeep_pod_start(pod), PODKEEP_ERR_RESOURCES);
+  } else {
+    IS(s, PODKEEP_ERR_RESOURCES);
+  }
   EQ(count_threads(), threads_at_rest);
   EQ(count_descriptors(), descriptors_at_rest);
   threads_again();

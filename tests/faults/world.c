@@ -70,6 +70,7 @@ void world_make(struct world *w) {
   w->other = make_pod(w->runtime);
   IS(podkeep_monitor_new(w->pod, &w->monitor), PODKEEP_OK);
   IS(podkeep_group_new(NULL, &w->group), PODKEEP_OK);
+  IS(podkeep_control_serve(NULL, &w->control), PODKEEP_OK);
 }
 
 void world_free(struct world *w) {
@@ -88,6 +89,7 @@ void world_free(struct world *w) {
   EQ(state, PODKEEP_STATE_NEW);
   IS(podkeep_monitor_free(w->monitor), PODKEEP_OK);
   IS(podkeep_group_free(w->group), PODKEEP_OK);
+  IS(podkeep_control_free(w->control), PODKEEP_OK);
   IS(podkeep_failure_free(w->failure), PODKEEP_OK);
   IS(podkeep_pod_free(w->pod), PODKEEP_OK);
   IS(podkeep_pod_free(w->other), PODKEEP_OK);

@@ -393,3 +393,37 @@ PROGRAM(says_ready) {
   CHECK(sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&to, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) == 7);
   for (;;) pause();
 }
+
+/* Who waits for ready hears at once that a member stops, when no sibling's restart can take it along (L15). */
+typedef enum place { BEFORE, BEHIND } place;
+static void stops_unready(podkeep_strategy strategy, podkeep_restart sibling, place place, podkeep_status want) {
+  podkeep_group *g = group_new(strategy, false, 0);
+  member *other = member_new(THREAD, "other"), *m = member_new(THREAD, "mute");
+  other->options.restart = sibling;
+  m->options.ready = PODKEEP_READY_NOTIFY;
+  m->a->teardown.held = true;
+  DOES(m->a->run, act_return);
+  if (place == BEFORE) join_group(g, other, NULL);
+  join_group(g, m, NULL);
+  if (place == BEHIND) join_group(g, other, NULL);
+  CHECK_OK(podkeep_group_start(g));
+  event_wait(&m->a->teardown.entered);
+  CHECK_STATE(m->pod, STOPPING);
+  CHECK_STATUS(podkeep_pod_wait_ready(m->pod, 0), want);
+  event_set(&m->a->teardown.go);
+  CHECK_STATUS(podkeep_pod_wait_ready(m->pod, LIMIT_MS), PODKEEP_ERR_ENDED);
+  group_down(g, PODKEEP_OK);
+  drop_pods(2, (member *[]){other, m});
+}
+TEST(L15_stops_unready__one_for_one) {
+  stops_unready(PODKEEP_ONE_FOR_ONE, PODKEEP_RESTART_ON_FAILURE, BEFORE, PODKEEP_ERR_ENDED);
+}
+TEST(L15_stops_unready__one_for_all) {
+  stops_unready(PODKEEP_ONE_FOR_ALL, PODKEEP_RESTART_NEVER, BEFORE, PODKEEP_ERR_ENDED);
+  stops_unready(PODKEEP_ONE_FOR_ALL, PODKEEP_RESTART_ON_FAILURE, BEFORE, PODKEEP_ERR_TIMEOUT);
+  stops_unready(PODKEEP_ONE_FOR_ALL, PODKEEP_RESTART_ON_FAILURE, BEHIND, PODKEEP_ERR_TIMEOUT);
+}
+TEST(L15_stops_unready__rest_for_one) {
+  stops_unready(PODKEEP_REST_FOR_ONE, PODKEEP_RESTART_ON_FAILURE, BEFORE, PODKEEP_ERR_TIMEOUT);
+  stops_unready(PODKEEP_REST_FOR_ONE, PODKEEP_RESTART_ON_FAILURE, BEHIND, PODKEEP_ERR_ENDED);
+}

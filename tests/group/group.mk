@@ -13,7 +13,8 @@ $(GROUP_BUILD)/%.o: tests/%.c $(GROUP_HEADERS) | stage
 $(GROUP_BUILD)/groups: $(GROUP_OBJECTS)
 	$(CC) -pthread -o $@ $^ -L$(STAGE)/lib -lpodkeep -Wl,-rpath,$(abspath $(STAGE)/lib)
 
-# Redis, a web server and a worker, killed at any time for some seconds, or for a minute: PODKEEP_TEST_MINUTE=1. Needs redis-server.
+# Redis, a web server and a worker, in C and in Python, killed at any time for some seconds each, or for a minute:
+# PODKEEP_TEST_MINUTE=1. Needs redis-server.
 $(GROUP_BUILD)/example: examples/c/group.c include/podkeep.h | stage
 	@mkdir -p $(@D)
 	$(CC) -std=c99 -O2 -g -Wall -Wextra -Wpedantic -Werror -I$(STAGE)/include -o $@ $< -L$(STAGE)/lib -lpodkeep -Wl,-rpath,$(abspath $(STAGE)/lib)
@@ -22,4 +23,4 @@ $(GROUP_BUILD)/example: examples/c/group.c include/podkeep.h | stage
 test-group: $(GROUP_BUILD)/groups
 	$(GROUP_BUILD)/groups -j 2 $(GROUP_ONLY)
 test-group-example: $(GROUP_BUILD)/example
-	python3 tests/group/test_example.py $<
+	$(PYTHON) tests/group/test_example.py $< $(STAGE)

@@ -5,6 +5,7 @@
 #include <podkeep.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -327,6 +328,46 @@ TEST(fork__groups_of_before_are_forked_and_new_ones_work) {
   CHECK_OK(podkeep_pod_free(spare->pod));
 }
 
+/* A shutdown in the middle of a group's start: when it has returned, nobody of the group is there, and no callback follows. */
+static void shut_while_starting(where where) {
+  enum { N = 6 };
+  podkeep_group *g = group_new(PODKEEP_ONE_FOR_ONE, false, 0);
+  member *m[N];
+  char name[8];
+  for (int i = 0; i < N; i++) {
+    snprintf(name, sizeof name, "m%d", i);
+    m[i] = member_new(where, name);
+    member_make(m[i]);
+  }
+  for (int i = N; i-- > 0;) join_group(g, m[i], NULL); /* in another order than they were made */
+  podkeep_monitor *monitor;
+  CHECK_OK(podkeep_monitor_new(m[N - 1]->pod, &monitor));
+  CHECK_OK(podkeep_group_start(g));
+  for (podkeep_event e = PODKEEP_EVENT_INIT; e.to < PODKEEP_STATE_STARTING;) CHECK_OK(podkeep_monitor_next(monitor, &e, LIMIT_MS));
+  uint32_t left = 9, before[N][3]; /* the first has begun, the others are on their way or next */
+  CHECK_OK(podkeep_shutdown(LIMIT_MS, &left));
+  CHECK_INT(left, 0);
+  for (int i = 0; i < N; i++) {
+    before[i][0] = LOAD(m[i]->a->init.count), before[i][1] = LOAD(m[i]->a->run.count);
+    before[i][2] = LOAD(m[i]->a->teardown.count);
+    CHECK_INT(before[i][0], before[i][2]);
+  }
+  CHECK_OK(podkeep_group_join(g, LIMIT_MS));
+  CHECK_GROUP(g, STOPPED);
+  for (int i = 0; i < N; i++) {
+    CHECK_STATE(m[i]->pod, STOPPED);
+    CHECK_INT(LOAD(m[i]->a->init.count), before[i][0]);
+    CHECK_INT(LOAD(m[i]->a->run.count), before[i][1]);
+    CHECK_INT(LOAD(m[i]->a->teardown.count), before[i][2]);
+    CHECK_OK(podkeep_pod_free(m[i]->pod));
+    free(m[i]);
+  }
+  CHECK_OK(podkeep_monitor_free(monitor));
+  CHECK_OK(podkeep_group_free(g));
+}
+TEST(shutdown__while_a_group_starts__threads) { shut_while_starting(THREAD); }
+TEST(shutdown__while_a_group_starts__processes) { shut_while_starting(PROCESS); }
+
 /* A shutdown ends all groups; every teardown runs. */
 TEST(shutdown__with_groups) {
   podkeep_group *g = group_new(PODKEEP_ONE_FOR_ALL, false, 0), *fresh = group_new(PODKEEP_ONE_FOR_ONE, false, 0);
@@ -386,7 +427,7 @@ TEST(monitor__of_a_group) {
   for (podkeep_status status;;) {
     podkeep_event e = PODKEEP_EVENT_INIT;
     status = podkeep_monitor_next(slow, &e, 0);
-    if (status == PODKEEP_ERR_TIMEOUT) break;
+    if (status == PODKEEP_ERR_ENDED) break;
     CHECK_OK(status);
     int at = strcmp(e.name, "second") == 0;
     if (!at) CHECK_STR(e.name, "first");

@@ -19,15 +19,18 @@ EXPORTS(warm_groups) {
 
 /* --- Members ---------------------------------------------------------------------------------------------------------- */
 
-enum { ASKED = 0, CODE = 0 }; /* of the actor's events and numbers */
+enum { ASKED = 0, CODE = 0, TAKEN = 7 }; /* of the actor's events and numbers */
 
 int32_t act_member(actor *a, podkeep_context *ctx) {
+  STORE(a->numbers[TAKEN], 0);
   while (!podkeep_context_cancelled(ctx)) {
     event_wait_for(&a->events[ASKED], LIMIT_MS);
     if (podkeep_context_cancelled(ctx)) break;
     a->events[ASKED].set = 0;
+    STORE(a->numbers[TAKEN], 1); /* before: at no time a code is neither there nor taken */
     int64_t code = __atomic_exchange_n(&a->numbers[CODE], 0, __ATOMIC_SEQ_CST);
     if (code != 0) return code == 1 ? 0 : podkeep_context_fail(ctx, (int32_t)code, "it was made to fall");
+    STORE(a->numbers[TAKEN], 0);
   }
   return 0;
 }
@@ -110,6 +113,10 @@ void leave(member *m) {
   ask(m, 1);
 }
 
+bool is_back(const member *m) { /* a code that is taken is so until the next life */
+  return m->a == NULL || (LOAD(m->a->numbers[CODE]) == 0 && LOAD(m->a->numbers[TAKEN]) == 0);
+}
+
 /* --- Groups ----------------------------------------------------------------------------------------------------------- */
 
 podkeep_group *group_new(podkeep_strategy strategy, bool keep_going, int64_t grace_ms) {
@@ -125,6 +132,10 @@ podkeep_group *group_new(podkeep_strategy strategy, bool keep_going, int64_t gra
 void group_up(podkeep_group *g) {
   CHECK_OK(podkeep_group_start(g));
   CHECK_OK(podkeep_group_wait_ready(g, LIMIT_MS));
+  /* A state is shown before it is told. What a new monitor finds was told to the others. */
+  podkeep_monitor *m;
+  CHECK_OK(podkeep_monitor_new_group(g, &m));
+  CHECK_OK(podkeep_monitor_free(m));
 }
 void group_down(podkeep_group *g, podkeep_status want) {
   CHECK_STATUS(podkeep_group_close(g), want);
@@ -155,6 +166,7 @@ struct journal {
   podkeep_monitor *monitor;
   size_t count;
   uint64_t sequence;
+  bool ended; /* and all is read */
   entry_of entries[MAX_ENTRIES];
 };
 static char sign_of(podkeep_state state) {
@@ -175,7 +187,8 @@ void journal_free(journal *j) {
 static bool journal_next(journal *j, int64_t ms) {
   podkeep_event e = PODKEEP_EVENT_INIT;
   podkeep_status status = podkeep_monitor_next(j->monitor, &e, ms);
-  if (status == PODKEEP_ERR_TIMEOUT) return false;
+  j->ended = status == PODKEEP_ERR_ENDED;
+  if (status == PODKEEP_ERR_TIMEOUT || j->ended) return false;
   CHECK_OK(status);
   CHECK(e.sequence > j->sequence);
   j->sequence = e.sequence;
@@ -192,7 +205,7 @@ void journal_read(journal *j, int64_t ms) {
   int64_t until = now_ms() + ms;
   for (;;) {
     int64_t left = until - now_ms();
-    if (!journal_next(j, left > 0 ? left : 0) && left <= 0) return;
+    if (!journal_next(j, left > 0 ? left : 0) && (left <= 0 || j->ended)) return;
   }
 }
 size_t journal_mark(journal *j) {
@@ -205,8 +218,8 @@ void journal_until_at(const char *file, int line, journal *j, size_t mark, const
     for (; at < j->count && n > 0; at++)
       if (j->entries[at].sign == sign && strcmp(j->entries[at].name, name) == 0) n--;
     if (n == 0) return;
-    if (now_ms() > until)
-      check_failed(file, line, "waited too long for \"%s%c\": %s", name, sign, journal_words(j, mark, "<+>-.!~"));
+    if (now_ms() > until || j->ended)
+      check_failed(file, line, "%s \"%s%c\": %s", j->ended ? "ended without" : "waited too long for", name, sign, journal_words(j, mark, "<+>-.!~"));
     journal_next(j, 100);
   }
 }

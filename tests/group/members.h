@@ -27,11 +27,12 @@ void join_group(podkeep_group *g, member *m, const char *after); /* makes it; af
 member *member_in(podkeep_group *g, where where, const char *name, const char *after);
 void fall(member *m);             /* run_forever fails with 7; a command is killed */
 void leave(member *m);            /* run_forever returns 0; not for commands */
+bool is_back(const member *m);    /* no fall is still to come or on its way; of one that comes back, and true of a command */
 void members_forget(void);        /* a loop's round is over: its orders are needed no more */
 pid_t member_pid(member *m);      /* of one that is RUNNING, not in a thread */
 
 podkeep_group *group_new(podkeep_strategy strategy, bool keep_going, int64_t grace_ms);
-void group_up(podkeep_group *g);  /* started, and RUNNING */
+void group_up(podkeep_group *g);  /* started, and RUNNING, which its monitors were told of each member */
 void group_down(podkeep_group *g, podkeep_status want); /* closed and freed */
 podkeep_state group_state(podkeep_group *g);
 #define CHECK_GROUP(g, want) CHECK_INT(group_state(g), PODKEEP_STATE_##want)

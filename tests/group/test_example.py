@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Kills the members of examples/c/group.c at any time, and asserts order, restarts and a clean end.
+"""Kills the members of the group examples at any time, and asserts order, restarts and a clean end: the same of both.
 
-    test_example.py PROGRAM            some seconds; PODKEEP_TEST_MINUTE=1: a minute
+    test_example.py C_PROGRAM STAGE    examples/c/group.c as it was built, the library's tree for examples/python/group.py;
+                                       some seconds each; PODKEEP_TEST_MINUTE=1: a minute
 
 It kills only processes that the program has named as its own, by pid. Last line: N passed, N failed.
 """
@@ -23,6 +24,8 @@ import urllib.request
 LIMIT = 30.0 * max(1.0, float(os.environ.get("PODKEEP_TEST_SLOW", "1")))  # seconds for any single step: a safety net
 SECONDS = 60.0 if os.environ.get("PODKEEP_TEST_MINUTE") else 6.0
 MEMBERS = ("redis", "web", "worker")
+BUGS = ("a bug that is noticed", "exited with code 4", "killed by signal 9 ")  # the worker's own
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def free_port():
@@ -37,9 +40,9 @@ class Site:
     def __init__(self, program, directory):
         self.redis_port, self.web_port = free_port(), free_port()
         self.process = subprocess.Popen(
-            [program, str(self.redis_port), str(self.web_port), directory],
+            [*program, str(self.redis_port), str(self.web_port), directory],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.told, self.pids, self.seen_pids = [], {}, set()
+        self.told, self.lines, self.pids, self.seen_pids = [], {}, {}, set()
         self._lines = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -61,6 +64,7 @@ class Site:
         if member not in MEMBERS:
             return True  # the web server has the same standard output
         self.told.append((member, state))
+        self.lines[member] = line
         self.pids.pop(member, None)
         if match := re.search(r" process (\d+)", line):
             self.pids[member] = int(match[1])
@@ -69,6 +73,11 @@ class Site:
 
     def state(self, member):
         return next((state for name, state in reversed(self.told) if name == member), "new")
+
+    def pass_time(self, seconds):
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            assert self.read(left) is not None, f"the program has ended: {self.told[-20:]}"
 
     def until(self, condition, what):
         deadline = time.monotonic() + LIMIT
@@ -132,14 +141,18 @@ def killed_at_any_time(program, directory):
     try:
         site.until(site.all_running, "all run")
         assert site.told[:2] == [("redis", "starting"), ("redis", "running")], site.told
-        kills, until, dice = 0, time.monotonic() + SECONDS, random.Random()
-        while time.monotonic() < until:
+        kills, begun, dice = 0, time.monotonic(), random.Random()
+
+        def restarts():
+            return {member: site.told.count((member, "restarting")) for member in MEMBERS}
+
+        # Longer on a machine that is slow to bring them back.
+        while time.monotonic() < begun + SECONDS or kills <= 3 or sum(restarts().values()) <= 3:
+            assert time.monotonic() < begun + SECONDS + LIMIT, (kills, restarts())
             kills += site.kill(dice.choice(list(site.pids) or MEMBERS), dice.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGABRT)))
-            pause = time.monotonic() + dice.choice((0.0, 0.05, 0.3, 0.8))
-            while (left := pause - time.monotonic()) > 0:
-                assert site.read(left) is not None, f"the program has ended: {site.told[-20:]}"
-        restarts = {member: site.told.count((member, "restarting")) for member in MEMBERS}
-        assert kills > 3 and sum(restarts.values()) > 3, (kills, restarts)
+            site.pass_time(dice.choice((0.0, 0.05, 0.3, 0.8)))
+        length = time.monotonic() - begun
+        site.pass_time(1.0)  # the last kill is noticed: a stop that meets it would tell of a failure
         # The worker has bugs of its own: up for a moment is all that can be asked for.
         site.until(site.all_running, "all run again")
         deadline = time.monotonic() + LIMIT
@@ -147,17 +160,19 @@ def killed_at_any_time(program, directory):
             try:
                 assert site.ask_redis(b"PING").startswith(b"+PONG") and site.ask_web() == 200
                 break
-            except OSError:
+            except (OSError, AssertionError):  # one that dies may still take the connection, and close it
                 assert time.monotonic() < deadline
         before = len(site.told)
         code = site.end()
-        assert code == 0, f"exit code {code}: {site.told[before:]}"
-        ended = [member for member, state in site.told if state == "stopped"]
+        # A bug of the worker's may meet the stop: that is the group's failure.
+        met = ("worker", "failed") in site.told[before:] and any(bug in site.lines["worker"] for bug in BUGS)
+        assert code == (1 if met else 0), f"exit code {code}: {site.told[before:]} {site.lines}"
+        ended = [member for member, state in site.told if state in ("stopped", "failed")]
         assert sorted(ended) == sorted(MEMBERS) and ended[-1] == "redis", ended
         check_order(site.told)
         for pid in site.seen_pids:
             assert not os.path.exists(f"/proc/{pid}") or int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1]) != site.process.pid
-        print(f"    {kills} kills in {SECONDS:.0f} s, restarts {restarts}")
+        print(f"    {kills} kills in {length:.0f} s, restarts {restarts()}")
     finally:
         if site.process.poll() is None:
             site.process.kill()
@@ -191,17 +206,23 @@ def killed_host_leaves_nothing(program, directory):
 
 
 def main():
+    c_program, stage = sys.argv[1:]
+    os.environ["PODKEEP_LIBRARY"] = os.path.join(stage, "lib/libpodkeep.so.0")
+    os.environ["PYTHONPATH"] = os.path.join(ROOT, "bindings/python/src")
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    programs = {"C": [c_program], "Python": [sys.executable, os.path.join(ROOT, "examples/python/group.py")]}
     passed = failed = 0
-    for case in (killed_at_any_time, killed_host_leaves_nothing):
-        with tempfile.TemporaryDirectory() as directory:
-            try:
-                case(sys.argv[1], directory)
-                passed += 1
-                print(f"ok   {case.__name__}")
-            except Exception:
-                failed += 1
-                print(f"FAIL {case.__name__}")
-                traceback.print_exc(file=sys.stdout)
+    for language, program in programs.items():
+        for case in (killed_at_any_time, killed_host_leaves_nothing):
+            with tempfile.TemporaryDirectory() as directory:
+                try:
+                    case(program, directory)
+                    passed += 1
+                    print(f"ok   {language} {case.__name__}", flush=True)
+                except Exception:
+                    failed += 1
+                    print(f"FAIL {language} {case.__name__}")
+                    traceback.print_exc(file=sys.stdout)
     print(f"{passed} passed, {failed} failed")
     return failed != 0
 

@@ -2,6 +2,7 @@
 #include "members.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int32_t act_pass(actor *a, podkeep_context *ctx) {
@@ -111,6 +112,38 @@ TEST(time_budget__of_one_that_stops_already) {
   CHECK_OK(podkeep_pod_free(m->pod));
 }
 
+/* The child, too, learns that its time is shorter now: what it is asked to keep is what it can read. */
+static int32_t act_watch_the_time(actor *a, podkeep_context *ctx) {
+  podkeep_context_wait(ctx, PODKEEP_FOREVER);
+  a->numbers[3] = podkeep_context_time_left(ctx);
+  event_set(&a->events[3]);
+  int64_t left, until = now_ms() + LIMIT_MS;
+  do {
+    pass_ms(1); /* nothing tells of a shorter time but the time left itself */
+    left = podkeep_context_time_left(ctx);
+  } while ((left < 0 || left > slow_ms(10000)) && now_ms() < until);
+  a->numbers[4] = left;
+  return PODKEEP_CANCELLED;
+}
+static void shortened(int64_t grace_ms) {
+  podkeep_group *g = group_new(PODKEEP_ONE_FOR_ONE, true, slow_ms(10000));
+  member *m = member_new(PROCESS, "watch");
+  DOES(m->a->run, act_watch_the_time);
+  m->options.grace_ms = grace_ms;
+  m->options.kill_after_ms = 100;
+  join_group(g, m, NULL);
+  group_up(g);
+  CHECK_OK(podkeep_pod_cancel(m->pod));
+  event_wait(&m->a->events[3]);
+  if (grace_ms < 0) CHECK_INT(m->a->numbers[3], -1);
+  else CHECK(m->a->numbers[3] > slow_ms(10000));
+  group_down(g, PODKEEP_OK);
+  CHECK(m->a->numbers[4] >= 0 && m->a->numbers[4] <= slow_ms(10000));
+  CHECK_OK(podkeep_pod_free(m->pod));
+}
+TEST(time_budget__is_seen_in_the_child) { shortened(slow_ms(60000)); }
+TEST(time_budget__is_seen_in_the_child__that_had_no_limit) { shortened(PODKEEP_FOREVER); }
+
 /* --- Who is late -------------------------------------------------------------------------------------------------------------- */
 
 static void never_ready(where where) {
@@ -120,6 +153,7 @@ static void never_ready(where where) {
   join_group(g, m, "base");
   member *waits = member_in(g, THREAD, "waits", "mute");
   CHECK_OK(podkeep_group_start(g));
+  UNTIL(state_of(m->pod) == PODKEEP_STATE_STARTING);
   CHECK_STATUS(podkeep_group_wait_ready(g, SHORT_MS), PODKEEP_ERR_TIMEOUT);
   CHECK_HAS(podkeep_last_error(), "mute");
   CHECK_HAS(podkeep_last_error(), "STARTING");
@@ -158,11 +192,18 @@ TEST(late__ready_timeout__thread) { ready_timeout(THREAD); }
 TEST(late__ready_timeout__process) { ready_timeout(PROCESS); }
 TEST(late__ready_timeout__command) { ready_timeout(COMMAND); }
 
+/* Without waiting, run_forever could return before the hook has begun: then there is none. */
+static int32_t until_the_hook_runs(actor *a, podkeep_context *ctx) {
+  int32_t result = act_wait(a, ctx);
+  event_wait(&a->hook.entered);
+  return result;
+}
 /* A hook that hangs costs its member the grace; a thread is let go, and says so; the others go down. */
 static void hook_hangs(where where) {
   podkeep_group *g = group_new(PODKEEP_ONE_FOR_ONE, false, 0);
   member *base = member_in(g, THREAD, "base", NULL), *m = member_new(where, "stuck");
   m->a->hook.held = true;
+  DOES(m->a->run, until_the_hook_runs);
   m->options.grace_ms = 200;
   m->options.kill_after_ms = where == PROCESS ? 100 : 0;
   join_group(g, m, "base");
@@ -219,4 +260,76 @@ TEST(late__abandoned_while_a_sibling_restarts) {
   journal_free(j);
   CHECK_OK(podkeep_group_free(g));
   drop_pods(2, (member *[]){cause, m});
+}
+
+/* --- What is not the driver's ------------------------------------------------------------------------------------------- */
+
+/* A member that never began has its config dropped by nobody who has others to stop: the drop waits here until they are. */
+static member *first_of_two;
+static int late;
+static int32_t returns(podkeep_context *ctx, void *state) { return (void)ctx, (void)state, 0; }
+static void drop_waits(void *config) {
+  (void)config;
+  event_wait_for(&first_of_two->a->teardown.left, LIMIT_MS);
+  STORE(late, 1 + (LOAD(first_of_two->a->teardown.count) == 0));
+}
+TEST(a_drop_holds_up_no_other_member) {
+  podkeep_group *g = group_new(PODKEEP_ONE_FOR_ONE, false, 0);
+  member *first = first_of_two = member_new(THREAD, "first");
+  first->options.ready = PODKEEP_READY_NOTIFY; /* it never says so: the second does not begin */
+  join_group(g, first, NULL);
+  podkeep_runtime_spec spec = PODKEEP_RUNTIME_SPEC_INIT;
+  podkeep_runtime *runtime;
+  podkeep_pod *second;
+  const char *after[] = {"first", NULL};
+  podkeep_member_options options = PODKEEP_MEMBER_OPTIONS_INIT;
+  spec.name = "second";
+  spec.run_forever = returns;
+  spec.drop = drop_waits;
+  options.after = after;
+  CHECK_OK(podkeep_runtime_new(&spec, &runtime));
+  CHECK_OK(podkeep_pod_new(runtime, NULL, &second));
+  CHECK_OK(podkeep_runtime_free(runtime));
+  CHECK_OK(podkeep_group_add(g, second, &options));
+  CHECK_OK(podkeep_group_start(g));
+  event_wait(&first->a->run.entered);
+  CHECK_OK(podkeep_group_cancel(g));
+  CHECK_OK(podkeep_group_join(g, LIMIT_MS));
+  UNTIL(LOAD(late) != 0);
+  CHECK_INT(LOAD(late), 1);
+  CHECK_STATE(second, STOPPED);
+  CHECK_OK(podkeep_pod_free(second));
+  CHECK_OK(podkeep_group_free(g));
+  CHECK_OK(podkeep_pod_free(first->pod));
+  free(first);
+}
+
+/* Nobody gives a limit to a member without one, not even a very late one. */
+static int32_t tells_time_left(actor *a, podkeep_context *ctx) {
+  podkeep_context_wait(ctx, PODKEEP_FOREVER);
+  event_wait(&a->events[1]);
+  STORE(a->numbers[3], podkeep_context_time_left(ctx));
+  return 0;
+}
+TEST(a_member_without_a_limit_gets_none) {
+  podkeep_group *g = group_new(PODKEEP_ONE_FOR_ONE, false, PODKEEP_FOREVER);
+  member *m = member_new(THREAD, "patient");
+  m->options.grace_ms = PODKEEP_FOREVER;
+  DOES(m->a->run, tells_time_left);
+  join_group(g, m, NULL);
+  podkeep_monitor *monitor;
+  podkeep_event e = PODKEEP_EVENT_INIT;
+  group_up(g);
+  CHECK_OK(podkeep_monitor_new(m->pod, &monitor));
+  CHECK_OK(podkeep_group_cancel(g));
+  do CHECK_OK(podkeep_monitor_next(monitor, &e, LIMIT_MS));
+  while (e.to != PODKEEP_STATE_STOPPING);
+  pass_ms(20); /* for the driver, if it had more to say of it */
+  event_set(&m->a->events[1]);
+  CHECK_OK(podkeep_group_join(g, LIMIT_MS));
+  CHECK_INT(LOAD(m->a->numbers[3]), -1);
+  CHECK_OK(podkeep_monitor_free(monitor));
+  CHECK_OK(podkeep_group_free(g));
+  CHECK_OK(podkeep_pod_free(m->pod));
+  free(m);
 }

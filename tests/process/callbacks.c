@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* --- Who may start one ---------------------------------------------------------------------------------------------------- */
@@ -72,6 +74,45 @@ TEST_WITH(S3_no_end_of_starts_when_main_closes_descriptors_first, COLD | NO_ASK,
   if (podkeep_pod_start(a->pod) == PODKEEP_OK) CHECK_STATUS(podkeep_pod_join(a->pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   CHECK_OK(podkeep_pod_free(a->pod));
   CHECK_INT(LOAD(B->numbers[0]), 1);
+}
+enum { VERSION_AT = 8 }; /* in the memory of PODKEEP_CHILD: src/host/process/block.rs */
+PROGRAM(claimant_of_another_version) { /* its pod cannot be claimed, and it goes on as a host would */
+  int channel, memory;
+  const char *marker = getenv("PODKEEP_CHILD");
+  CHECK(marker != NULL && sscanf(marker, "%d:%d", &channel, &memory) == 2);
+  if (ADD(B->numbers[0], 1) > 1) _exit(9);
+  char *block = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+  CHECK(block != MAP_FAILED);
+  ADD(*(uint32_t *)(void *)(block + VERSION_AT), 1000u);
+  CHECK(munmap(block, 4096) == 0);
+  actors_export(true);
+  int32_t code = -1;
+  B->numbers[1] = podkeep_child_run(&code);
+  B->numbers[2] = podkeep_child_run(&code);
+  actor *a = actor_new("below");
+  actor_make(a);
+  B->numbers[3] = podkeep_pod_start(a->pod);
+  snprintf(B->text, sizeof B->text, "%s", podkeep_last_error());
+  CHECK_OK(podkeep_pod_close(a->pod));
+  _exit(3);
+}
+TEST(S3_a_child_that_could_not_claim_starts_nothing) {
+  const char *const argv[] = {self_path(), "--do", "claimant_of_another_version", NULL};
+  podkeep_runtime *runtime;
+  podkeep_pod *pod;
+  podkeep_pod_options o = process_options();
+  CHECK_OK(podkeep_runtime_from_program("actor", argv, &runtime));
+  CHECK_OK(podkeep_pod_new(runtime, &o, &pod));
+  CHECK_OK(podkeep_runtime_free(runtime));
+  CHECK_OK(podkeep_pod_start(pod));
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  CHECK_INT(B->numbers[1], PODKEEP_ERR_UNSUPPORTED);
+  CHECK_INT(B->numbers[2], PODKEEP_ERR_ENDED);
+  CHECK_INT(B->numbers[3], PODKEEP_ERR_INVALID_STATE);
+  CHECK_HAS(B->text, "claim");
+  CHECK_INT(B->numbers[0], 1);
+  CHECK_FAILURE(pod, SPAWN, EXIT, 3, NULL);
+  CHECK_OK(podkeep_pod_free(pod));
 }
 TEST(S3_child_run_elsewhere_is_ended) {
   int32_t code = 99;
@@ -347,6 +388,76 @@ TEST(S2_a_long_message_crosses_whole) { /* never cut silently; more than any soc
   CHECK_OK(podkeep_failure_free(f));
   actor_free(a);
 }
+/* --- A host that does not read ------------------------------------------------------------------------------------------------ */
+
+/* Says more than a socket holds while its host is stopped, and ends when it is told to. */
+static int32_t act_tell_much(actor *a, podkeep_context *ctx) {
+  char text[500];
+  event_wait(&a->events[0]);
+  for (int i = 0; i < 3000; i++) {
+    snprintf(text, sizeof text, "word %0400d", i);
+    if (podkeep_context_status(ctx, text) != PODKEEP_OK) return podkeep_context_fail(ctx, 97, podkeep_last_error());
+  }
+  event_set(&a->events[1]);
+  event_wait(&a->events[2]);
+  return 0;
+}
+HOST(slow_reader) {
+  actor *a = actor_like("talker", act_tell_much);
+  B->numbers[0] = (int64_t)world_offset(a);
+  actor_running(a);
+  event_set(&B->events[0]);
+  CHECK_STATUS(podkeep_pod_join(a->pod, LIMIT_MS), PODKEEP_OK);
+  CHECK_NO_FAILURE(a->pod);
+  actor_free(a);
+}
+/* The host is stopped, and the talker has said all. */
+static pid_t slow_reader_start(actor **a) {
+  pid_t host = start_self("host", "slow_reader", NULL);
+  event_wait(&B->events[0]);
+  *a = world_at((size_t)B->numbers[0]);
+  CHECK(kill(host, SIGSTOP) == 0);
+  UNTIL(process_letter(host) == 'T');
+  event_set(&(*a)->events[0]);
+  event_wait(&(*a)->events[1]);
+  return host;
+}
+static bool is_sending(pid_t pid) {
+  char path[64], text[200];
+  snprintf(path, sizeof path, "/proc/%d/syscall", (int)pid);
+  read_file(path, text, sizeof text);
+  return text[0] == '\0' ? process_letter(pid) == 'S' : atoi(text) == SYS_sendto; /* not everybody may read that file */
+}
+TEST(L6_what_waits_to_be_said_comes_before_the_end) { /* nothing of it is taken for a word after the end */
+  actor *a;
+  pid_t host = slow_reader_start(&a);
+  event_set(&a->events[2]);
+  event_wait(&a->teardown.left);
+  UNTIL(is_sending(a->pid)); /* its last words, which the socket does not take */
+  CHECK(kill(host, SIGCONT) == 0);
+  CHECK_INT(wait_code(host, LIMIT_MS), 0);
+}
+TEST(S4_a_host_that_does_not_read_costs_its_child_nothing) {
+  actor *a;
+  pid_t host = slow_reader_start(&a);
+  clockid_t clock;
+  struct timespec before, after;
+  CHECK(clock_getcpuclockid(a->pid, &clock) == 0);
+  UNTIL(process_letter(a->pid) == 'S');
+  int64_t window = slow_ms(500);
+  CHECK(clock_gettime(clock, &before) == 0);
+  pass_ms(window); /* the time itself is the subject: its threads sleep all the while */
+  CHECK(clock_gettime(clock, &after) == 0);
+  int64_t used = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
+  note("%lld ms of the processor in %lld ms", (long long)used, (long long)window);
+  CHECK_BELOW(used, window / 10);
+  event_set(&a->events[2]);
+  CHECK(kill(host, SIGCONT) == 0);
+  CHECK_INT(wait_code(host, LIMIT_MS), 0);
+}
+
+/* --- Odd ends and odd moments ------------------------------------------------------------------------------------------------ */
+
 TEST(L2_a_failed_init_has_no_teardown) {
   actor *a = actor_new("init-fails");
   DOES(a->init, act_fail);

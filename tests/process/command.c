@@ -190,11 +190,13 @@ TEST(L12_a_deaf_command_is_forced) {
   CHECK_OK(podkeep_pod_free(pod));
 }
 TEST(L6_the_rest_of_a_commands_group_goes_with_it) {
-  char script[600];
-  snprintf(script, sizeof script, "for i in 1 2 3; do (trap '' TERM HUP; : >%s$i; sleep 1000) & done; while ! test -e %s1 -a -e %s2 -a -e %s3; do :; done; exit 0",
-           world_path("left"), world_path("left"), world_path("left"), world_path("left"));
+  char script[800];
+  const char *left = world_path("left"), *go = world_path("go");
+  snprintf(script, sizeof script, "for i in 1 2 3; do (trap '' TERM HUP; : >%s$i; sleep 1000) & done; while ! test -e %s1 -a -e %s2 -a -e %s3 -a -e %s; do :; done; exit 0",
+           left, left, left, left, go);
   podkeep_pod *pod = shell_start("leaving", script, NULL);
-  pid_t group = pod_pid(pod);
+  pid_t group = pod_pid(pod); /* it has one until it ends */
+  write_file(go, "");
   CHECK_OK(podkeep_pod_join(pod, LIMIT_MS));
   UNTIL(!group_alive(group));
   CHECK_OK(podkeep_pod_free(pod));

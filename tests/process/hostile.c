@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 static int channel, memory, shown; /* of PODKEEP_CHILD; what is shown to all children must be read-only to each */
-enum { INIT_OK = 1, READY, RECORD, RUN_RETURNED, STATUS, EXTEND, END, LOOK }; /* kinds */
-enum { CLAIMED_AT = 32 };                                                    /* in the memory */
+enum { INIT_OK = 1, READY, RECORD, RUN_RETURNED, STATUS, EXTEND, END, LOOK, HOOK_RECORD, FAILED }; /* kinds */
+enum { CLAIMED_AT = 24 };                                                    /* in the memory */
 
 static void put(const void *bytes, size_t n) {
   const char *at = bytes;
@@ -114,10 +114,19 @@ PROGRAM(hostile) {
     run();
     for (;;) put_record();
   }
+  HOW("failures without end") {
+    run();
+    for (;;) put_record(), put_frame(FAILED, "", 0);
+  }
+  HOW("a failure without a record") run(), put_frame(RUN_RETURNED, "\1", 1), stay();
   HOW("channel closed") run(), close(channel), stay();
   HOW("channel shut") run(), shutdown(channel, SHUT_WR), stay();
   HOW("channel shut both ways") run(), shutdown(channel, SHUT_RDWR), stay();
   HOW("part of a word, then gone") run(), put("\x10\0\0", 3), _exit(0);
+  HOW("part of a large word, then killed") {
+    char text[5000] = {0};
+    run(), put("\0\0\x10\0\5", 5), put(text, sizeof text), kill(getpid(), SIGKILL);
+  }
   HOW("part of a word, then silence") run(), put("\x10\0\0\0\x06", 5), stay();
   HOW("one byte at a time") {
     run();
@@ -160,6 +169,9 @@ PROGRAM(hostile) {
     stay();
   }
   HOW("the end without an exit") run(), put_frame(RUN_RETURNED, "", 1), put_frame(END, "", 1), stay();
+  HOW("the end of a failed init without an exit") claim(), put_record(), put_frame(END, "\1", 1), stay();
+  HOW("the end of a run that never returned") run(), put_frame(END, "", 1), stay();
+  HOW("the end, and part of a word") run(), put_frame(END, "", 1), put("\x10\0", 2), stay();
   HOW("overwrites the memory") {
     struct stat s;
     CHECK(fstat(memory, &s) == 0);
@@ -260,8 +272,21 @@ TEST(S3_hostile__bad_lengths_are_lost) {
 TEST(S3_hostile__words_out_of_place_are_lost) {
   static const char *const ways[] = {"an unknown kind", "kind 0", "a host's word", "a word before the claim",
                                      "a status that is no text", "neither yes nor no", "no such phase",
-                                     "records without end", NULL};
+                                     "records without end", "a failure without a record", NULL};
   lost_all_the_same(ways);
+}
+TEST(S3_hostile__failures_without_end_are_lost) { /* each has its step, so none waits for one */
+  podkeep_pod *pod = hostile_start("failures without end", false);
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  podkeep_failure *f;
+  CHECK_OK(podkeep_pod_failure(pod, &f));
+  int count = 0, lost = 0;
+  for (const podkeep_failure *each = f; each != NULL; each = podkeep_failure_secondary(each))
+    count++, lost += podkeep_failure_kind(each) == PODKEEP_KIND_LOST;
+  CHECK_INT(lost, 1);
+  CHECK(count <= 100);
+  CHECK_OK(podkeep_failure_free(f));
+  CHECK_OK(podkeep_pod_free(pod));
 }
 TEST(S3_hostile__a_word_after_the_end_is_lost_or_not_heard) { /* nobody listens after the end; it stays, and is made to end */
   podkeep_pod *pod = hostile_start("a word after the end", false);
@@ -276,14 +301,21 @@ TEST(S3_hostile__a_closed_channel_is_lost) {
   static const char *const ways[] = {"channel closed", "channel shut", "channel shut both ways", NULL};
   lost_all_the_same(ways);
 }
-TEST(S3_hostile__part_of_a_word_then_gone) { /* a word cut by the end: lost, or its real end without a word */
-  podkeep_pod *pod = hostile_start("part of a word, then gone", false);
+static void cut_by_its_end(const char *how, podkeep_kind kind, int32_t code) { /* its real end is told */
+  podkeep_pod *pod = hostile_start(how, false);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   podkeep_failure *f;
   CHECK_OK(podkeep_pod_failure(pod, &f));
-  CHECK(podkeep_failure_kind(f) == PODKEEP_KIND_LOST || podkeep_failure_kind(f) == PODKEEP_KIND_EXIT);
+  CHECK_INT(podkeep_failure_kind(f), kind);
+  CHECK_INT(podkeep_failure_code(f), code);
+  CHECK_HASNT(podkeep_failure_message(f), "trusted");
+  CHECK(podkeep_failure_secondary(f) == NULL);
   CHECK_OK(podkeep_failure_free(f));
   CHECK_OK(podkeep_pod_free(pod));
+}
+TEST(S3_hostile__part_of_a_word_then_gone) { cut_by_its_end("part of a word, then gone", PODKEEP_KIND_EXIT, 0); }
+TEST(S2_killed_in_the_middle_of_a_large_word) {
+  cut_by_its_end("part of a large word, then killed", PODKEEP_KIND_SIGNAL, SIGKILL);
 }
 TEST(S3_hostile__part_of_a_word_then_silence) {
   podkeep_pod *pod = hostile_start("part of a word, then silence", false);
@@ -351,14 +383,18 @@ TEST(S3_hostile__passed_descriptors_are_not_kept) {
   CHECK_OK(podkeep_pod_free(pod));
   UNTIL(open_descriptors() <= before);
 }
-TEST(L12_hostile__the_end_without_an_exit) { /* it says that its teardown is over, and stays: one grace for all of that */
-  podkeep_pod *pod = hostile_start("the end without an exit", false);
+static void end_without_an_exit(const char *how) { /* it says that all is over, and stays: one grace for all of that */
+  podkeep_pod *pod = hostile_start(how, false);
   int64_t begun = now_ms();
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + 2000));
   CHECK_STATE(pod, FAILED);
   CHECK_OK(podkeep_pod_free(pod));
 }
+TEST(L12_hostile__the_end_without_an_exit) { end_without_an_exit("the end without an exit"); }
+TEST(L12_hostile__the_end_without_an_exit__of_a_failed_init) { end_without_an_exit("the end of a failed init without an exit"); }
+TEST(L12_hostile__the_end_without_an_exit__of_a_run) { end_without_an_exit("the end of a run that never returned"); }
+TEST(L12_hostile__the_end_without_an_exit__and_part_of_a_word) { end_without_an_exit("the end, and part of a word"); }
 TEST(S3_hostile__overwritten_memory) {
   bystander = actor_new("bystander");
   actor_running(bystander);

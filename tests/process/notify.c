@@ -178,11 +178,11 @@ TEST(L13_notify__said_just_before_the_end_is_heard) {
 }
 TEST(L13_notify__ready_timeout) {
   podkeep_pod_options o = notifying();
-  o.ready_timeout_ms = slow_ms(200);
+  o.ready_timeout_ms = slow_ms(2000); /* its word is here before */
   int64_t begun = now_ms();
   podkeep_pod *pod = SPEAK(&o, "say:STATUS=still reading its files", "pause");
   CHECK_STATUS(podkeep_pod_wait_ready(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
-  CHECK_BELOW(slow_ms(200) - 2, now_ms() - begun);
+  CHECK_BELOW(slow_ms(2000) - 2, now_ms() - begun);
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   CHECK_FAILURE(pod, READY, TIMEOUT, TIMED_OUT, "still reading its files");
   CHECK_OK(podkeep_pod_free(pod));
@@ -231,13 +231,13 @@ TEST(L13_notify__barrier) { /* returns, and everything before has been heard by 
 }
 TEST(L13_notify__extend_timeout) {
   podkeep_pod_options o = notifying();
-  o.ready_timeout_ms = slow_ms(400);
+  o.ready_timeout_ms = slow_ms(2000);
   char word[64];
   snprintf(word, sizeof word, "say:EXTEND_TIMEOUT_USEC=%lld", (long long)slow_ms(20000) * 1000);
   int64_t begun = now_ms();
-  podkeep_pod *pod = SPEAK(&o, word, "pass:900", "say:READY=1", "pause"); /* beyond the limit: time is the subject */
+  podkeep_pod *pod = SPEAK(&o, word, "pass:2500", "say:READY=1", "pause"); /* beyond the limit: time is the subject */
   CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
-  CHECK_BELOW(slow_ms(800), now_ms() - begun);
+  CHECK_BELOW(slow_ms(2400), now_ms() - begun);
   pod_close(pod, PODKEEP_OK);
 }
 TEST(L13_notify__extend_is_bounded_by_its_maximum) {
@@ -249,6 +249,33 @@ TEST(L13_notify__extend_is_bounded_by_its_maximum) {
   CHECK_STATUS(podkeep_pod_wait_ready(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   CHECK_BELOW(now_ms() - begun, slow_ms(200 + 200 + 1000));
   pod_join(pod, PODKEEP_ERR_FAILED);
+}
+TEST(S8_notify__the_watchdog_is_told_and_a_host_is_not_asked_for_it) { /* as sd_watchdog_enabled(3) looks for it */
+  const char *const argv[] = {"/bin/sh", "-c", "echo \"usec ${WATCHDOG_USEC-none} pid ${WATCHDOG_PID-none}\" >&2; exit 3", NULL};
+  setenv("WATCHDOG_USEC", "7", 1), setenv("WATCHDOG_PID", "1", 1); /* what the host itself is asked for */
+  for (int watched = 0; watched < 2; watched++) {
+    podkeep_pod_options o = process_options();
+    o.watchdog_ms = watched ? 90500 : 0;
+    podkeep_pod *pod = command_start("asked", argv, &o);
+    CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+    CHECK_STR(failure_stderr(pod), watched ? "usec 90500000 pid none\n" : "usec none pid none\n");
+    CHECK_OK(podkeep_pod_free(pod));
+  }
+  unsetenv("WATCHDOG_USEC"), unsetenv("WATCHDOG_PID");
+}
+TEST(S8_notify__a_triggered_watchdog) { /* also where no heartbeat is asked for; before it is RUNNING nothing watches it */
+  for (int watched = 0; watched < 2; watched++) {
+    podkeep_pod_options o = notifying();
+    o.watchdog_ms = watched ? LIMIT_MS : 0;
+    podkeep_pod *pod = SPEAK(&o, "say:WATCHDOG=trigger", "say:WATCHDOG=trigge", "barrier", "say:STATUS=lost the database", "say:READY=1",
+                             watched ? "wait:1" : "wait:0", "say:WATCHDOG=trigger", "pause");
+    CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
+    CHECK_STATE(pod, RUNNING);
+    event_set(&B->events[watched]);
+    CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+    CHECK_FAILURE(pod, RUN, WATCHDOG, 0, "lost the database");
+    CHECK_OK(podkeep_pod_free(pod));
+  }
 }
 TEST(S1_notify__stopping) {
   podkeep_pod_options o = notifying();
@@ -302,6 +329,16 @@ TEST(L6_notify__mainpid_of_a_stranger_is_not_believed) {
   CHECK(alive(stranger));
   kill(stranger, SIGKILL);
   CHECK_INT(wait_code(stranger, LIMIT_MS), 128 + SIGKILL);
+}
+
+TEST(L6_notify__a_main_process_that_was_stopped_hears_of_its_end) {
+  podkeep_pod_options o = notifying();
+  podkeep_pod *pod = SPEAK(&o, "child", "trap", "mainpid", "say:READY=1", "pause");
+  CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
+  pid_t main = (pid_t)LOAD(B->numbers[1]);
+  CHECK(main > 1 && main != pod_pid(pod) && kill(main, SIGSTOP) == 0);
+  UNTIL(process_letter(main) == 'T');
+  pod_close(pod, PODKEEP_OK); /* within its grace */
 }
 
 /* A process with this number, or 0: the kernel can be told which comes next, by root alone. */

@@ -88,7 +88,7 @@ TEST(L13_port__a_strangers_listener_is_never_ready) { /* the host itself answers
   podkeep_pod_options o = at_port(free_port());
   int fd = bound(AF_INET, o.ready_port, false);
   CHECK(fd >= 0 && listen(fd, 5) == 0);
-  o.ready_timeout_ms = slow_ms(500);
+  o.ready_timeout_ms = slow_ms(2000); /* and the first wait is over before */
   podkeep_pod *pod = shell_start("deceived", "sleep 1000", &o);
   int answers = connect_to(o.ready_port);
   CHECK(answers >= 0);

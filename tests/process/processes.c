@@ -99,10 +99,16 @@ static bool is_child_with(pid_t pid, const void *what) {
   k->found = pid;
   return true;
 }
-pid_t child_of(pid_t parent, const char *text) {
+int children_of(pid_t parent, const char *text, pid_t *one) {
   kin k = {parent, 0, text};
-  for_processes(is_child_with, &k);
-  return k.found;
+  int n = for_processes(is_child_with, &k);
+  if (one) *one = k.found;
+  return n;
+}
+pid_t child_of(pid_t parent, const char *text) {
+  pid_t one;
+  children_of(parent, text, &one);
+  return one;
 }
 int processes_with(const char *text) { return for_processes(has_words, text); }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static void limit_to(int what, rlim_t most) {
@@ -43,6 +44,7 @@ static void without_descriptors(podkeep_pod *(*make)(void), bool cold) {
     refusals++;
   }
   note("%d refusals, then it starts with room for %d descriptors", refusals, room);
+  if (cold) UNTIL(children_of(getppid(), "__guard", NULL) == 1); /* those of the refusals are gone */
   CHECK(refusals > 0);
   CHECK_OK(podkeep_pod_wait_ready(pod, LIMIT_MS));
   pod_close(pod, PODKEEP_OK);
@@ -51,6 +53,31 @@ static podkeep_pod *make_actor(void) { return actor_make(actor_new("poor")); }
 static podkeep_pod *make_command(void) {
   const char *const argv[] = {"/bin/sh", "-c", "sleep 1000", NULL};
   return command_make("poor", argv, NULL);
+}
+/* The library's own, which meets this one: as a kernel that has no memory, process or file for a new program. */
+static int exec_error;
+int execve(const char *path, char *const argv[], char *const envp[]) {
+  if (exec_error != 0) return errno = exec_error, -1;
+  return (int)syscall(SYS_execve, path, argv, envp);
+}
+TEST(S6_nothing_to_be_had_for_the_program) {
+  const int errors[] = {ENOMEM, EAGAIN, EMFILE, ENFILE};
+  podkeep_pod *pod = make_command();
+  for (int i = 0; i < 4; i++) {
+    exec_error = errors[i];
+    CHECK_STATUS(podkeep_pod_start(pod), PODKEEP_ERR_RESOURCES);
+    CHECK_STATE(pod, NEW);
+    CHECK_NO_FAILURE(pod);
+  }
+  exec_error = 0;
+  CHECK_OK(podkeep_pod_start(pod));
+  pod_close(pod, PODKEEP_OK);
+  exec_error = ENOEXEC; /* of the program's own */
+  CHECK_OK(podkeep_pod_start(pod = make_command()));
+  exec_error = 0;
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  CHECK_FAILURE(pod, SPAWN, EXIT, 126, NULL);
+  CHECK_OK(podkeep_pod_free(pod));
 }
 TEST(S6_no_descriptors__callbacks) { without_descriptors(make_actor, false); }
 TEST(S6_no_descriptors__command) { without_descriptors(make_command, false); }

@@ -289,6 +289,7 @@ static void start_job(job *j, const entry *e, const sigset_t *mask_before) {
 
 int main(int argc, char **argv) {
   static const entry *cases[MAX_CASES];
+  static const entry *failures[16]; /* said once more at the end, where a long run's reader looks first */
   static job jobs[MAX_JOBS];
   if (argc >= 3 && strncmp(argv[1], "--", 2) == 0 && strcmp(argv[1], "--list") != 0)
     return run_entry(argv[1] + 2, argc - 2, argv + 2);
@@ -335,10 +336,13 @@ int main(int argc, char **argv) {
       fclose(j->report);
       j->pid = 0;
       running--;
-      code == 0 ? passed++ : code == SKIPPED ? skipped++ : failed++;
+      if (code == 0) passed++;
+      else if (code == SKIPPED) skipped++;
+      else if (failed++ < (int)(sizeof failures / sizeof failures[0])) failures[failed - 1] = j->e;
     }
   } while (true);
   if (list) return 0;
+  for (int i = 0; i < failed && i < (int)(sizeof failures / sizeof failures[0]); i++) printf("FAIL %s\n", failures[i]->name);
   if (skipped) printf("%d skipped\n", skipped);
   printf("%d passed, %d failed\n", passed, failed);
   return failed != 0 || passed == 0;

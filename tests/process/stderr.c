@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 enum { KEPT = 64 * 1024 };
@@ -227,6 +229,119 @@ TEST(S4_a_broken_stderr_of_the_host_hurts_nobody) { /* its reader is gone: a wri
   flood_into(ends[1], true);
   close(ends[1]), dup2(kept, 2), close(kept);
 }
+/* What a child has left is passed on when the host's stderr takes it: after the end, which waits for nobody. */
+static void read_filler(int reader, int64_t size) {
+  char piece[4096];
+  while (size > 0) {
+    ssize_t n = read(reader, piece, size < (int64_t)sizeof piece ? (size_t)size : sizeof piece);
+    CHECK(n > 0);
+    for (ssize_t i = 0; i < n; i++) CHECK(piece[i] == 'f');
+    size -= n;
+  }
+}
+static int64_t bytes_in(int pipe) {
+  int n = 0;
+  CHECK(ioctl(pipe, FIONREAD, &n) == 0);
+  return n;
+}
+TEST(S4_what_an_ended_child_left_is_passed_on_when_it_is_taken) {
+  enum { LINES = 3000 }; /* 42 KB: its own pipe takes them all */
+  int reader, kept = dup(2), fd = fill_pipe(0, &reader);
+  int64_t filler = bytes_in(reader);
+  CHECK(dup2(fd, 2) == 2);
+  char script[200];
+  snprintf(script, sizeof script, "i=0; while [ $i -lt %d ]; do printf 'line %%08d\\n' $i; i=$((i+1)); done >&2; exit 3", LINES);
+  podkeep_pod *pod = shell_start("leaving", script, NULL);
+  CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  CHECK_HAS(failure_message(pod), "; the end of its stderr:\n"); /* nothing is given up */
+  podkeep_pod *later = shell_start("later", "echo and then another >&2", NULL);
+  CHECK_INT(bytes_in(reader), filler);
+  read_filler(reader, filler);
+  FILE *rest = fdopen(reader, "r");
+  char line[100], want[100];
+  for (int i = 0; i < LINES; i++) {
+    snprintf(want, sizeof want, "line %08d\n", i);
+    CHECK(fgets(line, sizeof line, rest) != NULL);
+    CHECK_STR(line, want);
+  }
+  CHECK(fgets(line, sizeof line, rest) != NULL);
+  CHECK_STR(line, "and then another\n"); /* not before */
+  pod_join(later, PODKEEP_OK);
+  CHECK_OK(podkeep_pod_free(pod));
+  fclose(rest), close(fd), dup2(kept, 2), close(kept);
+}
+TEST(S4_a_failure_says_that_its_stderr_was_not_all_passed_on) {
+  enum { CHILDREN = 24 }; /* 60 KB each: more than is kept for a stderr that takes nothing */
+  int reader, kept = dup(2), fd = fill_pipe(0, &reader);
+  CHECK(dup2(fd, 2) == 2);
+  for (int i = 0; i < CHILDREN; i++) {
+    podkeep_pod *pod = shell_start("unheard", "head -c 60000 /dev/zero | tr '\\0' x >&2; echo the end >&2; exit 3", NULL);
+    CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+    const char *said = i == CHILDREN - 1 ? "; the end of its stderr, not all of it passed on:\n" : i == 0 ? "; the end of its stderr:\n" : "stderr";
+    CHECK_HAS(failure_message(pod), said);
+    CHECK_HAS(failure_message(pod), "the end");
+    CHECK_INT(strlen(failure_stderr(pod)), 60008);
+    CHECK_OK(podkeep_pod_free(pod));
+  }
+  close(reader), close(fd), dup2(kept, 2), close(kept); /* nobody will read it: it is let go */
+}
+TEST(S10_run_gives_a_stuck_stderr_up) {
+  int reader, kept = dup(2), fd = fill_pipe(0, &reader);
+  CHECK(dup2(fd, 2) == 2);
+  podkeep_pod *pod = command_make("stuck", (const char *const[]){"sh", "-c", "echo last words >&2; exit 3", NULL}, NULL);
+  int32_t code = -1;
+  CHECK_OK(podkeep_pod_run(pod, &code));
+  CHECK_INT(code, 3);
+  CHECK_HAS(failure_message(pod), "; the end of its stderr, not all of it passed on:\nlast words");
+  CHECK_OK(podkeep_pod_free(pod));
+  close(reader), close(fd), dup2(kept, 2), close(kept);
+}
+TEST(S4_a_full_stderr_whose_reader_goes_holds_nobody) {
+  int reader, kept = dup(2), fd = fill_pipe(0, &reader);
+  CHECK(dup2(fd, 2) == 2);
+  podkeep_pod *flood = shell_start("flood", FLOOD, NULL);
+  UNTIL(process_letter(pod_pid(flood)) == 'S');
+  close(reader);
+  pod_join(flood, PODKEEP_OK);
+  close(fd), dup2(kept, 2), close(kept);
+}
+
+/* --- A terminal ----------------------------------------------------------------------------------------------------------- */
+
+/* It takes less than a write has, and what it did not take comes next. As whom the host acts: of a terminal that is another
+ * user's nothing can be opened anew. */
+static void on_a_terminal(bool own) {
+  enum { LINES = 100000 };
+  if (!own && geteuid() != 0) skip("only root can become another user");
+  int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), kept = fcntl(2, F_DUPFD_CLOEXEC, 10);
+  CHECK(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+  int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  CHECK(slave >= 0);
+  struct termios raw;
+  CHECK(tcgetattr(slave, &raw) == 0);
+  cfmakeraw(&raw);
+  raw.c_oflag |= OPOST | ONLCR; /* as people have it: a byte may need room for two */
+  CHECK(tcsetattr(slave, TCSANOW, &raw) == 0);
+  CHECK(fchmod(slave, 0600) == 0);
+  if (!own) CHECK(setegid(65534) == 0 && seteuid(65534) == 0);
+  CHECK(dup2(slave, 2) == 2);
+  podkeep_pod *pod = shell_start("on-a-terminal", "exec seq 100000 >&2", NULL);
+  UNTIL(process_letter(pod_pid(pod)) == 'S'); /* nothing takes more of it ... */
+  pod_join(shell_start("beside-it", "exit 0", NULL), PODKEEP_OK); /* ... and that holds nobody else */
+  FILE *screen = fdopen(master, "r");
+  char line[100], want[100];
+  for (int i = 1; i <= LINES; i++) {
+    snprintf(want, sizeof want, "%d\r\n", i);
+    CHECK(fgets(line, sizeof line, screen) != NULL);
+    CHECK_STR(line, want);
+  }
+  pod_join(pod, PODKEEP_OK);
+  if (!own) CHECK(seteuid(0) == 0 && setegid(0) == 0);
+  fclose(screen), close(slave), dup2(kept, 2), close(kept);
+}
+TEST(S4_a_terminal_gets_every_byte) { on_a_terminal(true); }
+TEST(S4_another_users_terminal_gets_every_byte) { on_a_terminal(false); }
+
 TEST(S4_a_closed_stderr_of_the_host_hurts_nobody) {
   /* Number 2 is free and would be given to the next that the library opens, three for each child: nothing that a child says may
    * be written into that. */

@@ -257,8 +257,12 @@ TEST_WITH(S4_a_host_that_reaps_strangers, COLD, 60) { /* a subreaper, as many co
   CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
   actor *a = actor_new("kept");
   actor_running(a);
-  podkeep_pod *leaver = shell_start("leaver", "(sleep 1000 & sleep 1000 &) ; exit 0", NULL);
-  pid_t group = pod_pid(leaver);
+  char script[600];
+  const char *go = world_path("go");
+  snprintf(script, sizeof script, "(sleep 1000 & sleep 1000 &) ; while ! test -e %s; do :; done; exit 0", go);
+  podkeep_pod *leaver = shell_start("leaver", script, NULL);
+  pid_t group = pod_pid(leaver); /* it has one until it ends */
+  write_file(go, "");
   CHECK_OK(podkeep_pod_join(leaver, LIMIT_MS));
   CHECK_OK(podkeep_pod_free(leaver));
   UNTIL(!group_alive(group));

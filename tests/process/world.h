@@ -135,7 +135,8 @@ void event_wait_at(event *e, const char *what, const char *file, int line);
 bool alive(pid_t pid);              /* there, and no zombie */
 bool group_alive(pid_t group);      /* one of it is alive */
 char process_letter(pid_t pid);     /* R, S, D, T, Z ...; 0: gone */
-pid_t child_of(pid_t parent, const char *text); /* one with it in its command line, or 0 */
+int children_of(pid_t parent, const char *text, pid_t *one); /* how many have it in their command line; one of them, or 0 */
+pid_t child_of(pid_t parent, const char *text);
 int processes_with(const char *text); /* how many have it in their command line (zombies have none) */
 /* Starts this executable as a host or program; *_argv are its words behind the name, NULL-ended, or NULL. */
 pid_t start_self(const char *kind, const char *name, const char *const words[]);

@@ -44,9 +44,10 @@ podkeep_status podkeep_pod_new(podkeep_runtime *runtime, const podkeep_pod_optio
   printf("cwd %s args %d:%.*s\n", or_none(o->cwd), (int)o->args_len, (int)o->args_len, o->args ? (const char *)o->args : "");
   printf("env");
   for (const char *const *entry = o->env; entry && *entry; entry++) printf(" [%s]", *entry);
-  printf("\nrest %d\n",
-         (int)(o->extend_max_ms || o->stack_size || o->kick_signal || o->restart || o->max_restarts || o->reserved ||
-               o->restart_window_ms || o->backoff_ms || o->backoff_max_ms || o->watchdog_ms));
+  printf("\nrestart %d max %u window %lld backoff %lld to %lld\n", (int)o->restart, (unsigned)o->max_restarts,
+         (long long)o->restart_window_ms, (long long)o->backoff_ms, (long long)o->backoff_max_ms);
+  printf("watchdog %lld extend_max %lld rest %d\n", (long long)o->watchdog_ms, (long long)o->extend_max_ms,
+         (int)(o->stack_size || o->kick_signal || o->reserved));
   *out = (podkeep_pod *)2;
   return number("FAKE_STATUS");
 }
@@ -55,6 +56,38 @@ podkeep_status podkeep_pod_run(podkeep_pod *pod, int32_t *exit_code) {
   *exit_code = number("FAKE_CODE");
   return number("FAKE_RUN");
 }
+#ifndef WITHOUT_CONTROL /* a library of before there was a control service has none of it */
+podkeep_status podkeep_control_serve(const podkeep_control_options *o, podkeep_control **out) {
+  printf("serve %s size %d cert %s key %s ca %s\n", or_none(o->address), o->struct_size == sizeof *o, or_none(o->tls_cert),
+         or_none(o->tls_key), or_none(o->tls_client_ca));
+  *out = (podkeep_control *)6;
+  return number("FAKE_SERVE");
+}
+podkeep_status podkeep_control_address(podkeep_control *control, const char **out) {
+  *out = "tcp:127.0.0.1:4711";
+  return control == (podkeep_control *)6 ? number("FAKE_ADDRESS") : PODKEEP_ERR_INVALID_HANDLE;
+}
+podkeep_status podkeep_control_free(podkeep_control *control) {
+  printf("served %d\n", control == (podkeep_control *)6);
+  return PODKEEP_OK;
+}
+#endif
+/* Says twice that a life has ended, once with a failure. */
+podkeep_status podkeep_monitor_new(podkeep_pod *pod, podkeep_monitor **out) {
+  *out = (podkeep_monitor *)5;
+  return pod == (podkeep_pod *)2 ? number("FAKE_MONITOR") : PODKEEP_ERR_INVALID_HANDLE;
+}
+podkeep_status podkeep_monitor_next(podkeep_monitor *monitor, podkeep_event *out, int64_t timeout_ms) {
+  static uint32_t lives;
+  if (monitor != (podkeep_monitor *)5 || timeout_ms != PODKEEP_FOREVER || out->struct_size != sizeof *out)
+    return PODKEEP_ERR_INVALID_ARGUMENT;
+  out->name = "pod";
+  out->failure = lives == 1 ? (podkeep_failure *)4 : NULL;
+  out->to = lives % 2 ? PODKEEP_STATE_RESTARTING : PODKEEP_STATE_RUNNING;
+  out->incarnation = lives;
+  return lives++ < 4 ? PODKEEP_OK : PODKEEP_ERR_ENDED;
+}
+podkeep_status podkeep_monitor_free(podkeep_monitor *monitor) { return monitor ? PODKEEP_OK : PODKEEP_ERR_INVALID_HANDLE; }
 podkeep_status podkeep_pod_failure(podkeep_pod *pod, podkeep_failure **out) {
   *out = pod && number("FAKE_CODE") ? (podkeep_failure *)3 : NULL;
   return PODKEEP_OK;

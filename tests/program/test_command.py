@@ -61,6 +61,26 @@ def test_its_stderr_is_passed_through_and_not_said_twice():
     assert ended.err.startswith("last words\n"), ended
 
 
+def test_its_code_needs_no_reader_of_its_stderr():
+    for argv, code in ((["sh", "-c", "echo says >&2; exit 3"], 3), (["no-such-command-anywhere"], 127)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = podkeep("run", "--", *argv, stderr=writer)
+        os.close(writer)
+        assert Ended(process).code == code, argv
+
+
+def test_a_slow_reader_gets_all_of_its_stderr():
+    process = podkeep("run", "--", "sh", "-c", "seq 1 100000 >&2; exit 3")
+    until(lambda: status(process.pid, "State") and children(process.pid), "the command")
+    read = bytearray()
+    while got := os.read(process.stderr.fileno(), 1000):
+        read += got
+    *said, told = read.decode().splitlines()
+    assert said == [str(i) for i in range(1, 100001)], (len(said), said[-3:])
+    assert "code 3" in told and Ended(process).code == 3, told
+
+
 def test_streams_arguments_environment_and_directory():
     ended = exec_bytes(
         [
@@ -152,7 +172,7 @@ def test_spent_grace_kills_the_group():
     assert ended.code == 128 + signal.SIGTERM, ended
     assert time.monotonic() - begin < 5 * SLOW
     until(lambda: not alive(pid), "the end of the command")
-    assert not group_alive(pid), "all of the group is gone"
+    until(lambda: not group_alive(pid), "the end of all of its group")
 
 
 def test_a_second_signal_forces_at_once():

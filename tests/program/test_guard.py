@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 
 from support import LIMIT, PROGRAM, SLOW, Forked, Skip, alive, group_alive, start, status, until, wait
 
@@ -212,6 +213,7 @@ def test_a_group_whose_leader_has_ended_dies():
 
     host, guard, groups = a_host(signal.pause, [leave_one])
     left = struct.unpack("=i", os.read(told, 4))[0]
+    until(lambda: status(groups[0], "State")[:1] == "Z", "the leader's end")
     host.kill()
     killed(left)
     assert wait(groups[0]) == 0
@@ -299,34 +301,55 @@ print("spared")
     assert (process.returncode, out) == (0, b"spared\n"), err.decode()
 
 
+# Who is in the table so soon after the host's end is found: the guardian's last look comes at 126 ms or later.
+IN_TIME = 0.12
+
+
+def dies_though_late(delay):
+    """One round of the case below. False: the child was kept from its entry for so long that nobody has to find it."""
+
+    def late():
+        read, write = late_pipe
+        os.close(write)
+        os.read(read, 1)  # Ends with the host.
+        signal.sigtimedwait([], delay)
+        os.pwrite(late_table.fd, struct.pack("=I", os.getpid()), 4 * 500)
+        os.write(telling, struct.pack("=d", time.monotonic()))
+        signal.pause()
+
+    def body(tell):
+        pid = member(late_table, 3, late)
+        late_table.put(3, 0)
+        os.close(late_pipe[0])
+        tell([guardian(late_table, before=lambda: os.close(late_pipe[1])), pid])
+        signal.pause()
+
+    late_table, late_pipe, (told, telling) = Table(), os.pipe(), os.pipe()
+    host = Forked(body)
+    os.close(late_pipe[1])
+    os.close(telling)
+    guard, pid = host.get()
+    begin = time.monotonic()
+    host.kill()
+    entered = os.read(told, 8)
+    # Without a word it was killed before it could say one.
+    in_time = not entered or struct.unpack("=d", entered)[0] - begin < IN_TIME
+    if not in_time:
+        os.kill(pid, signal.SIGKILL)
+    killed(pid)
+    ends_clean(guard)
+    host.wait()
+    for fd in (late_pipe[0], told, late_table.fd):
+        os.close(fd)
+    return in_time
+
+
 def test_a_child_that_registers_itself_late_dies():
     """A host may die between clone and exec; its child goes on and puts itself into the table."""
     for delay in (0.001, 0.02, 0.08):
-
-        def late():
-            read, write = late_pipe
-            os.close(write)
-            os.read(read, 1)  # Ends with the host.
-            signal.sigtimedwait([], delay)
-            os.pwrite(late_table.fd, struct.pack("=I", os.getpid()), 4 * 500)
-            signal.pause()
-
-        def body(tell):
-            pid = member(late_table, 3, late)
-            late_table.put(3, 0)
-            os.close(late_pipe[0])
-            tell([guardian(late_table, before=lambda: os.close(late_pipe[1])), pid])
-            signal.pause()
-
-        late_table, late_pipe = Table(), os.pipe()
-        host = Forked(body)
-        os.close(late_pipe[1])
-        guard, pid = host.get()
-        host.kill()
-        killed(pid)
-        ends_clean(guard)
-        host.wait()
-        os.close(late_pipe[0])
+        # Again as often as it takes, within the case's limit.
+        while not dies_though_late(delay):
+            print(f"  entered too late to be judged, with a delay of {delay * 1e3:.0f} ms")
 
 
 def test_the_table_may_be_large_and_grow():
@@ -391,10 +414,12 @@ def test_it_holds_nothing_of_the_host():
             os.dup2(write, fd)
 
     host, guard, groups = a_host(signal.pause, before=inherit)
+    # It has its name before it lets go of what it was given.
+    until(lambda: len(os.listdir(f"/proc/{guard}/fd")) == 5, "that it holds five descriptors")
+    until(lambda: os.readlink(f"/proc/{guard}/cwd") == "/", "that it leaves the host's directory")
     names = {fd: os.readlink(f"/proc/{guard}/fd/{fd}") for fd in os.listdir(f"/proc/{guard}/fd")}
-    assert len(names) == 5 and all(names[fd] == "/dev/null" for fd in "012"), names
+    assert all(names[fd] == "/dev/null" for fd in "012"), names
     assert sorted(name.split(":")[0] for fd, name in names.items() if fd not in "012")[1] == "anon_inode", names
-    assert os.readlink(f"/proc/{guard}/cwd") == "/"
     assert os.getsid(guard) != os.getsid(0) and os.getpgid(guard) != os.getpgid(0)
     assert int(status(guard, "SigBlk"), 16) & (1 << (signal.SIGTERM - 1))
     assert status(guard, "Threads") == "1"

@@ -115,7 +115,8 @@ def test_spent_grace_after_a_signal_is_128_and_its_number():
 
 def test_spent_grace_without_a_signal_is_124():
     for host in HOSTS:
-        process = podkeep(*words("stuck", host, "--ready-timeout", "0.1", "--grace", "0.2", "--kill-after", "0.1"))
+        # Long enough to have entered init by then.
+        process = podkeep(*words("stuck", host, "--ready-timeout", "2", "--grace", "0.2", "--kill-after", "0.1"))
         assert line(process) == "init"
         assert Ended(process).code == 124, host
 

@@ -31,6 +31,16 @@ class Manager:
                 if row.startswith(key + "="):
                     return row.split("=", 1)[1]
 
+    def fill(self):
+        """Until nobody else's words are taken."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
+            full.setblocking(False)
+            try:
+                while True:
+                    full.sendto(b"STATUS=full", self.socket.getsockname())
+            except BlockingIOError:
+                pass
+
     def rest(self):
         """All that is left when nobody speaks any more."""
         self.socket.setblocking(False)
@@ -108,6 +118,51 @@ def test_the_watchdog_is_fed():
         process.terminate()
         assert Ended(process).code == 0
         manager.rest()
+
+
+def test_the_watchdog_is_fed_whatever_a_pod_says_of_itself():
+    # Its heartbeats are podkeep's business, which ends what misses one, if that was asked for.
+    once = "import os, socket, signal; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);"
+    once += "s.connect(os.environ['NOTIFY_SOCKET'].replace('@', chr(0), 1)); s.send(b'WATCHDOG=1');"
+    once += "s.send(b'READY=1'); signal.pause()"
+    manager = Manager(WATCHDOG_USEC="100000")
+    process = podkeep("run", "--ready", "notify", "--", sys.executable, "-c", once, env=manager.env)
+    for _ in range(5):
+        assert manager.next("WATCHDOG") == "1"
+    process.terminate()
+    assert Ended(process).code == 0
+    manager.rest()
+
+
+def test_what_a_busy_manager_has_not_taken_is_said_again():
+    manager = Manager()
+    stay = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done"
+    manager.fill()
+    process = podkeep("run", "--grace", "forever", "--", "sh", "-c", stay, env=manager.env)
+    assert line(process) == "up"
+    assert manager.next("READY") == "1"
+    manager.fill()
+    process.terminate()
+    assert line(process) == "asked"
+    assert manager.next("STOPPING") == "1"
+    process.terminate()
+    assert Ended(process).code == 128 + signal.SIGTERM
+    heard = manager.rest()
+    assert heard.count("READY=1") == 1 and heard.count("STOPPING=1") == 1, heard
+
+
+def test_no_socket_takes_a_standard_streams_place():
+    def close():
+        os.close(0)
+        os.close(1)
+
+    manager = Manager()
+    process = podkeep("run", "--", "sleep", "1000", env=manager.env, preexec_fn=close)
+    assert manager.next("READY") == "1"
+    assert not {"0", "1"} & set(os.listdir(f"/proc/{process.pid}/fd"))
+    process.terminate()
+    assert Ended(process).code == 0
+    manager.rest()
 
 
 def test_a_command_talks_to_its_pod_not_to_the_manager():

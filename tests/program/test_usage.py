@@ -28,6 +28,33 @@ WRONG = [
     *(["run", "--ready", text, "--", "true"] for text in ("", "soon", "port", "port:0", "port:65536", "port:x")),
     *(["run", "--stop-signal", text, "--", "true"] for text in ("", "0", "65", "-1", "NOPE")),
     *(["run", "--env", text, "--", "true"] for text in ("", "A", "=b")),
+    *(["run", "--restart", text, "--", "true"] for text in ("", "sometimes", "on_failure")),
+    *(["run", "--restart", "always", "--max-restarts", n, "--", "true"] for n in ("", "0", "-1", "x", "4294967295")),
+    *(["run", "--restart", "always", f"--{name}", "-1", "--", "true"] for name in ("restart-window", "backoff", "backoff-max")),
+    # Without --restart they would mean nothing.
+    *(["run", f"--{name}", "1", "--", "true"] for name in ("max-restarts", "restart-window", "backoff", "backoff-max")),
+    *(["run", f"--{name}", "forever", "--", "true"] for name in ("watchdog", "extend-max")),
+    *(["run", f"--{name}", "x.pem", "--", "true"] for name in ("tls-cert", "tls-key", "tls-client-ca")),
+    ["export"],
+    ["export", "compose", "--", "true"],
+    *(["export", target] for target in ("kubernetes", "systemd")),
+    ["export", "kubernetes", "--", "true"],
+    *(["export", "kubernetes", f"--image={image}", "--", "true"] for image in ("", "a b", "a\n")),
+    *(["export", "kubernetes", "--image=i", *words, "--", "true"] for words in (
+        ["--uid=0"], ["--replicas=-1"], ["--port=0"], ["--port=65536"], ["--grace=forever"], ["--env=9=x"], ["--env=a b=x"],
+        ["--cwd=here"], ["--host=thread"], ["--name="], ["--name=" + "x" * 256], ["--ready-timeout=99999999999"],
+    )),
+    ["export", "kubernetes", "--image=i", "--", b"\xff"],
+    ["export", "kubernetes", "--image=i", "--", "./here"],
+    ["export", "kubernetes", "--image=i", "--library=w.so", "--symbol=s"],
+    ["export", "kubernetes", "--image=i", "--library=/w.so", "--symbol=s", "--args-file=a"],
+    *(["export", "systemd", *words, "--", "true"] for words in (
+        ["--program=podkeep"], ["--program=/it's"], ["--program=/a\n"], ["--env=a-b=x"], [b"--env=a=\xff"], ["--cwd=/a "],
+        ["--cwd=/a\n"], ["--cwd=/a\\"], ["--image=i"],
+    )),
+    ["completions"],
+    ["completions", "tcsh"],
+    ["man"],
     ["run", "--name", "", "--", "true"],
     ["run", "--name", "x" * 256, "--", "true"],
     ["run", "--name", b"\xff", "--", "true"],
@@ -71,6 +98,8 @@ def test_help_is_complete_and_on_stdout():
     for word in (
         *("--name", "--host", "--grace", "--kill-after", "--ready", "--ready-timeout", "--stop-signal", "--env"),
         *("--cwd", "--args-file", "--library", "--symbol", "124", "127", "128+n", "port:N", "on-run", "notify"),
+        *("--restart", "--max-restarts", "--restart-window", "--backoff", "--backoff-max", "--watchdog", "--extend-max"),
+        *("never", "on-failure", "always", "unlimited"),
     ):
         assert word in help_of_run.out, word
     for flag in ("-h",):

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +22,10 @@ ROOT = HERE.parents[1]
 PROGRAMS = HERE / "programs"
 #: A safety net, not a measurement.
 LIMIT = 60.0
+#: Soon enough for one answer, whatever the machine does: the waits that are interrupted last longer, or for ever.
+PROMPT = 5.0
+#: What is promised of a Ctrl-C.
+ANSWERED = 0.2
 
 # A shell without job control starts what it puts in the background with SIGINT ignored, and programs inherit that: then
 # Python answers no Ctrl-C. What is handled here is the default in the programs.
@@ -106,6 +111,47 @@ class Idle(podkeep.Runtime):
 @pytest.fixture
 def idle():
     return Idle
+
+
+@pytest.fixture
+def interrupted():
+    """Calls a wait in this, the main, thread, and sends SIGINT a little later; returns how long the answer took.
+
+    Time in which the machine had no processor for this thread, or for the one that sends, is not the answer's. ``when``: an
+    event that comes first.
+    """
+
+    # Open from here on: a test may leave no descriptor to be had.
+    schedule = os.open(f"/proc/self/task/{os.getpid()}/schedstat", os.O_RDONLY)
+
+    def kept_waiting():
+        """How long the main thread could have run and was given no processor, by the kernel's count."""
+        return int(os.pread(schedule, 100, 0).split()[1]) / 1e9
+
+    def run(wait, after, when=None):
+        sent = []
+
+        def send():
+            assert when is None or when.wait(60)
+            time.sleep(after)  # any moment will do; several are tried, in and around the system call
+            waited = kept_waiting()
+            os.kill(os.getpid(), signal.SIGINT)
+            # Not before the signal: this thread may be kept from sending it. Nor with a read in between, which gives the
+            # interpreter away.
+            sent.append(time.monotonic() - waited)
+
+        sender = threading.Thread(target=send)
+        with pytest.raises(KeyboardInterrupt):
+            sender.start()
+            wait()
+        answered = time.monotonic() - kept_waiting()
+        sender.join()
+        return answered - sent[0]
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield run
+    signal.signal(signal.SIGINT, before)
+    os.close(schedule)
 
 
 class Ran:

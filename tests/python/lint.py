@@ -17,6 +17,8 @@ SOURCES = [
     ROOT / "examples/python/asyncio_server.py",
     ROOT / "examples/python/process_server.py",
     ROOT / "examples/python/main_process.py",
+    ROOT / "examples/python/group.py",
+    ROOT / "examples/python/control.py",
     HERE / "programs/typed.py",
 ]
 

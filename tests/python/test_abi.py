@@ -35,7 +35,15 @@ SCALARS = {
     "podkeep_strategy": ctypes.c_int32,
     "podkeep_kind": ctypes.c_int32,
 }
-HANDLES = {"podkeep_runtime", "podkeep_pod", "podkeep_context", "podkeep_failure", "podkeep_group", "podkeep_monitor"}
+HANDLES = {
+    "podkeep_runtime",
+    "podkeep_pod",
+    "podkeep_context",
+    "podkeep_failure",
+    "podkeep_group",
+    "podkeep_monitor",
+    "podkeep_control",
+}
 
 
 def as_ctypes(declared):

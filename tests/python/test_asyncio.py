@@ -242,6 +242,28 @@ def test_an_async_runtime_waits_for_the_cancel():
     assert seen == [own, own, "cancelled", own]
 
 
+def test_the_context_of_init_is_that_of_run_forever():
+    contexts, seen = [], []
+
+    class Loop(podkeep.AsyncRuntime):
+        def __init__(self):
+            self.ctx = podkeep.current_context()
+
+        async def run_forever(self, ctx):
+            contexts.append((self.ctx, ctx))
+            if ctx.incarnation == 0:
+                raise ValueError("once more")
+            ctx.ready()
+            await self.ctx.cancelled_async()  # which counts: no CancelledError comes
+            seen.append("cancelled")
+
+    with Pod(Loop, ready="notify", restart="on-failure", backoff=0.001):
+        pass
+    assert seen == ["cancelled"]
+    (first, same), (second, as_well) = contexts
+    assert first is same and second is as_well and first is not second
+
+
 def test_one_that_never_asks_is_cancelled_as_asyncio_does_it():
     seen = []
 

@@ -64,6 +64,18 @@ def test_a_crash_of_the_process_is_told_at_once(program):
     assert ran.code == 1 and "PodFailed: pod 'web' failed in run (signal, code 11)" in ran.err
 
 
+def test_one_program_ends_the_pod_of_another(program):
+    served = program(EXAMPLES / "control.py", "serve")
+    address = served.line()
+    assert address.startswith("unix:")
+    ran = program(EXAMPLES / "control.py", "end", address).end()
+    assert (ran.code, ran.lines, ran.err) == (0, ["counter is running", "counter has ended"], "")
+    ended = served.end()
+    assert ended.code == 0 and re.fullmatch(r"counted to \d+\n", ended.out) and ended.err == ""
+    late = program(EXAMPLES / "control.py", "end", address).end()
+    assert (late.code, late.out) == (1, "") and late.err.startswith("unreachable: ") and address in late.err
+
+
 def test_the_program_of_the_readme_runs(program):
     text = (ROOT / "bindings/python/README.md").read_text("utf-8")
     source = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import exits
@@ -173,6 +174,85 @@ pods = [podkeep.Pod(Loop).start() for _ in range(5)]
 """
     ).end()
     assert (ran.code, ran.lines, ran.err) == (0, ["torn down"] * 5, "")
+
+
+WITH_EXECUTORS = r"""
+import asyncio, atexit, os, sys, threading, time, podkeep
+from concurrent.futures import ThreadPoolExecutor
+how = sys.argv[1]
+class Loop(podkeep.AsyncRuntime):
+    async def run_forever(self, ctx):
+        if how == "teardown":
+            ctx.ready()
+            await ctx.cancelled_async()
+        elif how == "once":
+            await asyncio.to_thread(ctx.ready)
+            await ctx.cancelled_async()
+        else:
+            await asyncio.to_thread(lambda: (ctx.ready(), ctx.wait()))
+    async def teardown(self):
+        if how == "teardown":
+            await asyncio.to_thread(os.write, 1, b"by a thread\n")
+        os.write(1, b"torn down\n")
+class Plain(podkeep.Runtime):
+    def __init__(self):
+        self.pool = ThreadPoolExecutor(2)
+    def run_forever(self, ctx):
+        self.pool.submit(lambda: (ctx.ready(), ctx.wait()))
+        ctx.wait()
+    def teardown(self):
+        self.pool.shutdown()
+        os.write(1, b"torn down\n")
+if not hasattr(asyncio, "to_thread"):
+    raise SystemExit("too old")
+pod = podkeep.Pod(Plain if how == "plain" else Loop, ready="notify").start()
+if how == "thread":
+    # No daemon, so a part of the program: it has its pod to its end.
+    def works():
+        pool = ThreadPoolExecutor(1)
+        try:
+            while True:  # until the main thread has ended: then executors take no work any more
+                pool.submit(int).result()
+                time.sleep(0.01)
+        except RuntimeError:
+            pass
+        assert pod.state is podkeep.State.RUNNING
+        os.write(1, b"thread done\n")
+    threading.Thread(target=works).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "how, said",
+    [
+        ("wait", ["torn down"]),
+        ("once", ["torn down"]),
+        ("teardown", ["by a thread", "torn down"]),
+        ("plain", ["torn down"]),
+        ("thread", ["thread done", "torn down"]),
+    ],
+)
+def test_pods_that_keep_an_executors_thread_at_work(program, how, said):
+    if sys.version_info[:3] in ((3, 12, 0), (3, 12, 1)) and how in ("teardown", "thread"):
+        pytest.skip("this Python starts no thread once the main thread has ended")
+    ran = program(WITH_EXECUTORS, how).end()
+    assert (ran.code, ran.lines, ran.err) == (0, said, "")
+
+
+def test_pods_without_executors_are_there_for_exit_handlers(program):
+    ran = program(
+        r"""
+import atexit, os, podkeep
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+    def teardown(self):
+        os.write(1, b"torn down\n")
+pod = podkeep.Pod(Idle).start()
+atexit.register(lambda: print(pod.state, flush=True))
+"""
+    ).end()
+    assert (ran.code, ran.lines, ran.err) == (0, ["running", "torn down"], "")
 
 
 @pytest.mark.parametrize("how", ["return", "exit"])

@@ -234,6 +234,27 @@ def test_pickled_failures_keep_their_fields():
     assert str(timeout) == "late"
 
 
+def test_failures_pickle_though_none_of_their_exceptions_does():
+    class Local(Exception):
+        pass
+
+    class Twice(podkeep.Runtime):
+        def run_forever(self, ctx):
+            raise Local("first")
+
+        def teardown(self):
+            raise Local("second")
+
+    with pytest.raises(podkeep.PodFailed) as caught:
+        Pod(Twice).start(wait=False).join()
+    failure = caught.value.failure
+    assert isinstance(failure.secondary.exception, Local)
+    for whole in (caught.value, podkeep.PodTimeout("late", None, failure)):
+        again = pickle.loads(pickle.dumps(whole)).failure
+        assert again == failure and again.exception is None and again.secondary.exception is None
+    assert pickle.loads(pickle.dumps(failure)) == failure
+
+
 def test_a_failure_can_be_raised_to_many():
     error = Boom("all")
     go = threading.Event()

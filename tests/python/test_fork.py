@@ -50,6 +50,40 @@ with podkeep.Pod(Forks) as pod:
     assert (ran.code, ran.lines) == (0, ["child left with 14"]), ran.err
 
 
+def test_a_monitor_that_another_thread_is_reading(program):
+    """The lock of that read is nobody's in the child."""
+    ran = program(
+        """
+import os, threading, warnings, podkeep
+warnings.simplefilter("ignore", DeprecationWarning)
+monitor = podkeep.Monitor()
+held, go = threading.Event(), threading.Event()
+def read():
+    with monitor._lock:
+        held.set()
+        go.wait()
+thread = threading.Thread(target=read)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    code = 0
+    for call in (monitor.next, monitor.fileno, lambda: monitor.next(timeout=0), lambda: next(monitor)):
+        try:
+            call()
+        except podkeep.Forked:
+            code += 1
+    monitor.close()
+    os._exit(code)
+print("child left with", os.WEXITSTATUS(os.waitpid(child, 0)[1]), flush=True)
+go.set()
+thread.join()
+assert monitor.next(timeout=0) is None
+"""
+    ).end()
+    assert (ran.code, ran.lines) == (0, ["child left with 4"]), ran.err
+
+
 def test_forks_at_any_moment(program):
     """Other threads make, look at and end pods all the while, and hold whatever locks there are.
 

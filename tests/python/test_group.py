@@ -171,31 +171,13 @@ def test_an_exception_comes_out_of_a_process():
     assert isinstance(caught.value.__cause__, runtimes.Boom) and caught.value.__cause__.number == 9
 
 
-def test_asyncio():
-    log = []
-
-    async def main():
-        async with Group() as group:
-            group.add(marked("one", log))
-            group.start(wait=False)
-            await group.ready(timeout=60)
-            assert group.state is State.RUNNING
-            with pytest.raises(podkeep.PodTimeout):
-                await group.joined(timeout=0.05)
-        assert group.state is State.STOPPED
-        await group.joined()
-        await group.closed()
-
-    asyncio.run(main())
-    assert log == ["+one", "-one"]
-
-
 def test_what_is_refused():
     group = Group()
     pod = group.add(Pod(Idle, name="one"))
     for call, status in [
         (lambda: group.add(Pod(Idle, name="one")), Status.INVALID_ARGUMENT),
         (lambda: group.add(Pod(Idle, name="two"), after=["three"]), Status.NOT_FOUND),
+        (lambda: group.add(Pod(Idle, name="two"), after=[Pod(Idle, name="one")]), Status.NOT_FOUND),
         (lambda: Group().add(pod), Status.INVALID_STATE),
         (group.join, Status.INVALID_STATE),
         (lambda: Group(grace=-5), Status.INVALID_ARGUMENT),
@@ -238,11 +220,11 @@ def test_a_monitor_of_a_group():
     with Pod(Idle, name="stranger"), Monitor(group) as monitor:
         group.start()
         group.close()
-        seen = []
-        while not seen or seen[-1].to is not State.STOPPED:
-            seen.append(monitor.next(timeout=60))
+        seen = list(monitor)  # it ends with the group
         assert {event.name for event in seen} == {"mine"}
-        assert monitor.next(timeout=0) is None
+        assert [event.to for event in seen] == [State.NEW, State.STARTING, State.RUNNING, State.STOPPING, State.STOPPED]
+        with pytest.raises(podkeep.PodEnded):
+            monitor.next()
 
 
 def test_a_forgotten_group_is_cancelled_in_order():
@@ -260,10 +242,82 @@ def test_a_forgotten_group_is_cancelled_in_order():
     assert log == ["+first", "+second", "-second", "-first"]
 
 
-def test_at_the_programs_end_it_stops_in_order(program):
+def test_one_forgotten_in_a_cycle_is_cancelled_in_order_too():
+    log = []
+    # Whose __del__ comes first is the collector's choice: each is made before and behind the group.
+    for behind in (False, True):
+        pods = [] if behind else [marked("first", log), marked("second", log)]
+        group = Group()
+        if behind:
+            pods = [marked("first", log), marked("second", log)]
+        group.add(pods[0])
+        group.add(pods[1], after=[pods[0]])
+        group.start()
+        group.itself = pods[0].group = group
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ResourceWarning)
+            del group, pods
+            gc.collect()
+        assert [str(one.message) for one in caught] == ["group 'group' was forgotten while running: it is cancelled"]
+        until(lambda: len(log) == 4)
+        assert log == ["+first", "+second", "-second", "-first"]
+        log.clear()
+
+
+def test_a_member_is_started_and_closed_by_its_group_alone():
+    with Group() as group:
+        member = group.add(Pod(Idle))
+
+        def in_a_block():
+            with member:
+                pass
+
+        def refused(*calls):
+            for call in calls:
+                with pytest.raises(podkeep.Error, match="in a group") as caught:
+                    call()
+                assert caught.value.status is Status.INVALID_STATE
+
+        refused(member.start, member.close, in_a_block, lambda: asyncio.run(member.closed()))
+        assert member.state is State.NEW
+        group.start()
+        refused(member.start, member.close, in_a_block, lambda: asyncio.run(member.closed()))
+        assert member.state is State.RUNNING
+        member.wait_ready()
+        # To end it is another thing: its normal end.
+        member.cancel()
+        member.join()
+        assert group.state is State.RUNNING
+
+
+def test_an_abandoned_member():
+    go = threading.Event()
+
+    @podkeep.runtime
+    def deaf(ctx):
+        go.wait()
+
+    group = Group()
+    group.add(Pod(deaf, grace=0.05))
+    group.start()
+    for end in (group.close, group.join, lambda: asyncio.run(group.closed()), lambda: asyncio.run(group.joined())):
+        with pytest.raises(podkeep.PodTimeout, match="deaf") as caught:
+            end()
+        assert caught.value.state is State.ABANDONED and caught.value.failure.kind is Kind.TIMEOUT
+    with pytest.raises(podkeep.PodTimeout):
+        with group:
+            pass
+    go.set()
+    with pytest.raises(podkeep.PodFailed):
+        group.join(timeout=60)
+    assert group.state is State.FAILED
+
+
+@pytest.mark.parametrize("last, code", [("", 0), ("sys.exit(7)", 7), ("raise RuntimeError('end of the program')", 1)])
+def test_at_the_programs_end_it_stops_in_order(program, last, code):
     ran = program(
         """
-import podkeep
+import sys, podkeep
 @podkeep.runtime
 def marks(ctx):
     ctx.wait()
@@ -275,8 +329,11 @@ if __name__ == "__main__":
     group.add(podkeep.Pod(marks, name="three"), after=[two])
     group.start()
 """
+        + (f"    {last}\n" if last else "")
     ).end()
-    assert (ran.code, ran.lines, ran.err) == (0, ["three", "two", "one"], "")
+    assert (ran.code, ran.lines) == (code, ["three", "two", "one"])
+    said = ran.err.splitlines()[-1] if ran.err else ""
+    assert said == ("RuntimeError: end of the program" if code == 1 else "")
 
 
 def test_ctrl_c_gets_through_a_wait(program):

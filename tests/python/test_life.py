@@ -127,7 +127,7 @@ def test_L4_cancel_before_the_start_calls_nothing():
 
 
 def test_L3_a_pod_closed_before_its_start_is_done_with_when_close_returns():
-    # The keeper hears of the cancel as well: if it were the one to end the pod, the drop would come later, on another thread.
+    # The keeper hears of the cancel as well, on another thread.
     pods = [Pod(Idle) for _ in range(300)]
     for pod in pods:
         pod.close()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import Idle, descriptors, until
@@ -122,6 +124,97 @@ def test_closing_twice_and_forgetting_is_harmless():
     Monitor().fileno()
     gc.collect()
     assert descriptors() == before
+
+
+def sleeps(thread):
+    return Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+@pytest.mark.parametrize("read", ["next", "for"])
+def test_close_wakes_a_thread_that_waits(read):
+    monitor = Monitor()
+    list(iter(lambda: monitor.next(timeout=0), None))
+    came = []
+
+    def wait():
+        try:
+            came.extend(monitor if read == "for" else [monitor.next()])
+            came.append("over")
+        except podkeep.Error as error:
+            came.append(type(error))
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    until(lambda: all(sleeps(thread) for thread in threads))
+    monitor.close()
+    for thread in threads:
+        thread.join(30)  # a wait that is not woken looks again after 60 s
+    assert came == ["over" if read == "for" else podkeep.PodEnded] * 3
+
+
+def test_a_loop_over_a_monitor_that_is_closed_ends():
+    with Pod(Idle) as pod, Monitor(pod) as monitor:
+        for event in monitor:
+            monitor.close()
+        assert event.to is State.RUNNING
+
+        async def main():
+            async for _ in monitor:
+                raise AssertionError("an event")
+
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("where", ["here", "in a thread"])
+def test_close_wakes_tasks_that_wait_and_leaves_their_loop_whole(where):
+    async def main():
+        loop = asyncio.get_running_loop()
+        monitor = Monitor()
+        list(iter(lambda: monitor.next(timeout=0), None))
+
+        async def iterate():
+            return [event async for event in monitor]
+
+        waiting = [asyncio.ensure_future(work) for work in (iterate(), iterate(), monitor.next_async())]
+        await asyncio.sleep(0.01)
+        fd = monitor.fileno()
+        if where == "here":
+            monitor.close()
+        else:
+            await loop.run_in_executor(None, monitor.close)
+        # Whoever gets the number next, while the tasks have not run yet: the loop must see what comes in there.
+        inner, outer = os.pipe()
+        if inner != fd:
+            os.dup2(inner, fd)
+            os.close(inner)
+        read = asyncio.Event()
+        loop.add_reader(fd, read.set)
+        first, second, third = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
+        assert first == second == [] and isinstance(third, podkeep.PodEnded)
+        assert not read.is_set()
+        os.write(outer, b"x")
+        await asyncio.wait_for(read.wait(), 60)
+        loop.remove_reader(fd)
+        os.close(fd)
+        os.close(outer)
+
+    asyncio.run(main())
+
+
+def test_an_event_goes_to_one_of_the_tasks_that_wait():
+    async def main():
+        pod = Pod(Idle)
+        with Monitor(pod) as monitor:
+            assert (await monitor.next_async()).to is State.NEW
+            waiting = [asyncio.ensure_future(monitor.next_async()) for _ in range(4)]
+            await asyncio.sleep(0.01)
+            pod.start()
+            pod.close()
+            events = await asyncio.wait_for(asyncio.gather(*waiting), 60)
+            assert {event.to for event in events} == {State.STARTING, State.RUNNING, State.STOPPING, State.STOPPED}
+
+    asyncio.run(main())
 
 
 def test_an_event_of_a_pod_nobody_holds_has_none():

@@ -116,7 +116,8 @@ def test_L7_later_failures_hang_on_the_first():
 
 
 def test_what_the_hook_raises_counts(tmp_path):
-    pod = Pod(runtimes.Marks, args=(str(tmp_path / "marks"), "cancel"), host="process", grace=0.5, kill_after=0.2).start()
+    # Only the grace ends it: long enough for the hook to be called, and for what it raises to be told, before.
+    pod = Pod(runtimes.Marks, args=(str(tmp_path / "marks"), "cancel"), host="process", grace=3, kill_after=0.2).start()
     with pytest.raises(podkeep.PodFailed) as caught:
         pod.close()
     assert (caught.value.phase, caught.value.kind) == (Phase.CANCEL, Kind.EXCEPTION)

@@ -169,7 +169,9 @@ class Context {
     const std::lock_guard<std::mutex> guard(shared_->stop_lock);
     if (!shared_->stop) {
       auto watch = std::make_shared<detail::StopWatch>();
-      if (cancelled()) {  // also when the incarnation is over; nobody has a callback on this token yet
+      // Over, though the library may still be on its way to know: a thread that began now would be joined by nobody. No callback is on
+      // this token yet.
+      if (shared_->over || cancelled()) {
         watch->source.request_stop();
       } else if (!watch->begin(fd())) {
 #if PODKEEP_CPP_EXCEPTIONS

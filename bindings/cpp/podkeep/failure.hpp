@@ -4,6 +4,7 @@
 
 #include "library.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <exception>
@@ -106,7 +107,7 @@ struct Failure {
   std::string message;    // UTF-8; for an exception its type and its what(), also when it was thrown in a child process
   std::string data;         // the bytes that Context::fail was given along
   std::string stderr_text;  // the end (at most 64 KiB) of what a child process wrote to stderr
-  // The exception itself, when it was thrown in this process by a runtime of this header and the record comes from a Pod.
+  // The exception itself, when it was thrown in this process by a runtime of this header and the record comes from a Pod or a Group.
   std::exception_ptr exception;
   std::shared_ptr<const Failure> secondary;  // the next failure of the same incarnation, in order of time
 
@@ -171,7 +172,7 @@ using Checked = void;  // calls that only succeed or not
 using Checked = Status;
 #endif
 
-// "No limit" for every wait and for Options::grace.
+// "No limit" for every wait and for the grace of Options and GroupOptions.
 inline constexpr std::chrono::milliseconds forever = std::chrono::milliseconds::max();
 
 #if !PODKEEP_CPP_EXCEPTIONS
@@ -209,6 +210,11 @@ template <class Rep, class Period>
 std::int64_t wait_ms(std::chrono::duration<Rep, Period> time) noexcept {
   return to_ms(time, PODKEEP_FOREVER, 0);
 }
+// Options: a negative time is to be refused by the C side; -1 would be FOREVER there.
+inline constexpr std::int64_t most_ms = std::numeric_limits<std::int64_t>::max();
+inline std::int64_t option_ms(std::chrono::milliseconds time, std::int64_t infinite) noexcept {
+  return to_ms(time, infinite, time.count() == -1 ? -most_ms : time.count());
+}
 
 // Turns a status into what the caller gets: an Error, or the status itself.
 inline Checked checked(podkeep_status status) {
@@ -218,11 +224,23 @@ inline Checked checked(podkeep_status status) {
   return static_cast<Status>(status);
 #endif
 }
+// What the header itself refuses.
+inline podkeep_status refused(const std::string &sentence) {
+#if PODKEEP_CPP_EXCEPTIONS
+  throw Error(Status::InvalidArgument, sentence);
+#else
+  own_sentence = {sentence, last_sentence()};
+  return PODKEEP_ERR_INVALID_ARGUMENT;
+#endif
+}
 
-// The exceptions a pod's callbacks threw, kept for whoever waits. A callback runs at most once an incarnation, so phase and
-// incarnation name the exception; shared by the pod's recipe (S, the hook's thread) and by its Pod (waiters).
-class Exceptions {
+// What the pod's recipe (S, the hook's thread), its Pod and its Group (waiters) share: the exceptions that its callbacks threw. A
+// callback runs at most once an incarnation, so phase and incarnation name the exception.
+class Lives {
  public:
+  // Another life may follow: what the first one is made of is kept for it.
+  std::atomic<bool> again{false};
+
   void keep(std::uint32_t incarnation, Phase phase, std::exception_ptr exception) {
     const std::lock_guard<std::mutex> guard(lock_);
     const auto slot = static_cast<std::size_t>(phase);
@@ -243,7 +261,7 @@ class Exceptions {
   std::uint32_t incarnation_[slots_] = {};
 };
 
-inline Failure read_failure(const podkeep_failure *record, const Exceptions *exceptions) {
+inline Failure read_failure(const podkeep_failure *record, const Lives *lives) {
   Failure failure;
   failure.pod_name = PODKEEP_CALL_(failure_pod_name)(record);
   failure.incarnation = PODKEEP_CALL_(failure_incarnation)(record);
@@ -254,11 +272,16 @@ inline Failure read_failure(const podkeep_failure *record, const Exceptions *exc
   std::size_t length = 0;
   if (const void *const data = PODKEEP_CALL_(failure_data)(record, &length)) failure.data.assign(static_cast<const char *>(data), length);
   failure.stderr_text = PODKEEP_CALL_(failure_stderr)(record);
-  if (exceptions && failure.kind == Kind::Exception) failure.exception = exceptions->find(failure.incarnation, failure.phase);
+  if (lives && failure.kind == Kind::Exception) failure.exception = lives->find(failure.incarnation, failure.phase);
   if (const podkeep_failure *const next = PODKEEP_CALL_(failure_secondary)(record))
-    failure.secondary = std::make_shared<const Failure>(read_failure(next, exceptions));
+    failure.secondary = std::make_shared<const Failure>(read_failure(next, lives));
   return failure;
 }
+
+struct FreeFailure {
+  void operator()(podkeep_failure *record) const noexcept { (void)PODKEEP_CALL_(failure_free)(record); }
+};
+using OwnedFailure = std::unique_ptr<podkeep_failure, FreeFailure>;
 
 }  // namespace detail
 PODKEEP_END_NAMESPACE_

@@ -45,8 +45,10 @@
   X(context_args) X(context_name) X(pod_new) X(pod_start) X(pod_cancel) X(pod_wait_ready) X(pod_join) X(pod_close) \
   X(pod_free) X(pod_state) X(pod_name) X(pod_id) X(pod_restarts) X(pod_failure) X(pod_run) X(failure_pod_name) \
   X(failure_incarnation) X(failure_phase) X(failure_kind) X(failure_code) X(failure_message) X(failure_data) \
-  X(failure_stderr) X(failure_secondary) X(failure_free) X(monitor_new) X(monitor_fd) X(monitor_next) X(monitor_free) \
-  X(set_log)
+  X(failure_stderr) X(failure_secondary) X(failure_free) X(group_new) X(group_add) X(group_start) X(group_cancel) \
+  X(group_wait_ready) X(group_join) X(group_close) X(group_state) X(group_failure) X(group_free) X(monitor_new) \
+  X(monitor_new_group) X(monitor_fd) X(monitor_next) X(monitor_free) \
+  X(control_serve) X(control_address) X(control_free) X(terminate) X(query) X(set_log)
 
 PODKEEP_BEGIN_NAMESPACE_
 namespace detail {

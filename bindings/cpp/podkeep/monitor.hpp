@@ -2,7 +2,7 @@
 #ifndef PODKEEP_CPP_MONITOR_HPP
 #define PODKEEP_CPP_MONITOR_HPP
 
-#include "pod.hpp"
+#include "group.hpp"
 
 PODKEEP_BEGIN_NAMESPACE_
 
@@ -15,36 +15,51 @@ struct Event {
   State from = State::New, to = State::New;  // equal: the state found when the monitor was made
   std::uint32_t incarnation = 0;
   std::uint32_t missed = 0;        // events of this pod merged into this one
-  std::optional<Failure> failure;  // when `to` follows one; without the exception object, which only the Pod has
+  std::optional<Failure> failure;  // when `to` follows one; without the exception object, which only the Pod and the Group have
 };
 
 // Delivers each watched pod's present state, then every change in order. One thread at a time calls next.
 class Monitor {
  public:
   // Every pod of the process.
-  Monitor() { create(nullptr); }
+  Monitor() {
+    create([](podkeep_monitor **out) { return PODKEEP_CALL_(monitor_new)(nullptr, out); });
+  }
   // One pod, whose Monitor ends when the pod is final and all is read. It does not keep the pod.
   explicit Monitor(const Pod &pod) {
 #if PODKEEP_CPP_EXCEPTIONS
     if (!pod) throw Error(Status::InvalidHandle, "Monitor: the Pod is empty");
 #endif
-    if (pod) create(pod.native_handle());  // NULL would mean every pod
+    if (pod)  // NULL would mean every pod
+      create([&](podkeep_monitor **out) { return PODKEEP_CALL_(monitor_new)(pod.native_handle(), out); });
+  }
+  // The members of a group, those to come included. It ends when the group is final and all is read; its descriptor also tells that the
+  // group shows another state, though no event may wait.
+  explicit Monitor(const Group &group) {
+#if PODKEEP_CPP_EXCEPTIONS
+    if (!group) throw Error(Status::InvalidHandle, "Monitor: the Group is empty");
+#endif
+    if (group) create([&](podkeep_monitor **out) { return PODKEEP_CALL_(monitor_new_group)(group.native_handle(), out); });
   }
   ~Monitor() {
     if (handle_) (void)PODKEEP_CALL_(monitor_free)(handle_);
   }
   Monitor(Monitor &&other) noexcept
-      : handle_(std::exchange(other.handle_, nullptr)), status_(std::exchange(other.status_, Status::InvalidHandle)) {}
+      : handle_(std::exchange(other.handle_, nullptr)),
+        status_(std::exchange(other.status_, Status::InvalidHandle)),
+        ended_(std::exchange(other.ended_, false)) {}
   Monitor &operator=(Monitor &&other) noexcept {
     Monitor taken(std::move(other));
     std::swap(handle_, taken.handle_);
     std::swap(status_, taken.status_);
+    std::swap(ended_, taken.ended_);
     return *this;
   }
   explicit operator bool() const noexcept { return handle_ != nullptr; }
   podkeep_monitor *native_handle() const noexcept { return handle_; }
 
-  // Readable while events wait; only poll it. Error Resources, or -1 without exceptions, when there is none to be had.
+  // Readable while events wait, and from the end on; only poll it. Error Resources, or -1 without exceptions, when there is none to be
+  // had.
   int fd() {
     int fd = -1;
     (void)checked(handle_ ? PODKEEP_CALL_(monitor_fd)(handle_, &fd) : static_cast<podkeep_status>(PODKEEP_ERR_INVALID_HANDLE));
@@ -58,17 +73,20 @@ class Monitor {
   std::optional<Event> next(std::chrono::duration<Rep, Period> limit) {
     return next_ms(detail::wait_ms(limit));
   }
-  bool ended() const noexcept { return status_ == Status::Ended; }
+  // For good: whatever was called since.
+  bool ended() const noexcept { return ended_; }
   // What the last call came to; without exceptions this tells why next, fd or the construction failed.
   Status status() const noexcept { return status_; }
 
  private:
   podkeep_monitor *handle_ = nullptr;
   Status status_ = Status::InvalidHandle;
+  bool ended_ = false;
 
-  void create(podkeep_pod *pod) {
+  template <class Make>
+  void create(Make make) {
     podkeep_status status = detail::load();
-    if (status == PODKEEP_OK) status = PODKEEP_CALL_(monitor_new)(pod, &handle_);
+    if (status == PODKEEP_OK) status = make(&handle_);
     status_ = static_cast<Status>(status);
     (void)detail_check(status);
   }
@@ -90,6 +108,7 @@ class Monitor {
         handle_ ? PODKEEP_CALL_(monitor_next)(handle_, &raw, limit) : static_cast<podkeep_status>(PODKEEP_ERR_INVALID_HANDLE);
     if (status != PODKEEP_OK) {
       if (handle_) status_ = static_cast<Status>(status);
+      if (status == PODKEEP_ERR_ENDED) ended_ = true;
       if (status != PODKEEP_ERR_TIMEOUT && status != PODKEEP_ERR_ENDED) (void)detail_check(status);
       return std::nullopt;
     }

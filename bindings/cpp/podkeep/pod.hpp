@@ -48,9 +48,26 @@ struct Options {
   std::chrono::milliseconds watchdog{0};        // while running Context::heartbeat must come that often; 0: it need not
 };
 
+namespace detail {
+
+// The strings of C and of the kernel end with a NUL; what stood behind one would be lost without a word.
+inline bool holds_nul(const std::vector<std::string> &texts) {
+  return std::any_of(texts.begin(), texts.end(), [](const std::string &text) { return text.find('\0') != std::string::npos; });
+}
+inline std::vector<const char *> pointers(const std::vector<std::string> &texts) {
+  std::vector<const char *> all;
+  for (const std::string &text : texts) all.push_back(text.c_str());
+  all.push_back(nullptr);
+  return all;
+}
+
+}  // namespace detail
+
 // Owns a pod: its destructor cancels and joins, at the longest for the pod's grace. Movable, not copyable.
 // Members may be called by several threads at once, apart from moving, swapping, release and destruction. An empty Pod (made without
 // arguments, moved from or released) answers InvalidHandle; cancel and the destructor do nothing.
+// A pod that was added to a Group is the group's to start and to stop: start, close and run are InvalidState, cancel is its normal end,
+// and the destructor drops the handle alone.
 class Pod {
  public:
   Pod() noexcept = default;
@@ -107,7 +124,7 @@ class Pod {
   }
   // Gives the handle away: podkeep_pod_free is the caller's now.
   [[nodiscard]] podkeep_pod *release() noexcept {
-    exceptions_.reset();
+    lives_.reset();
     return std::exchange(handle_, nullptr);
   }
   podkeep_pod *native_handle() const noexcept { return handle_; }
@@ -121,7 +138,7 @@ class Pod {
     (void)PODKEEP_CALL_(pod_free)(handle_);
   }
   Pod(Pod &&other) noexcept
-      : handle_(std::exchange(other.handle_, nullptr)), exceptions_(std::move(other.exceptions_)), made_(other.made_) {
+      : handle_(std::exchange(other.handle_, nullptr)), lives_(std::move(other.lives_)), made_(other.made_) {
     other.made_ = Status::InvalidHandle;
   }
   // The pod that was here before is closed, after the new one is in place. Moving to itself has no effect.
@@ -131,7 +148,7 @@ class Pod {
   }
   void swap(Pod &other) noexcept {
     std::swap(handle_, other.handle_);
-    std::swap(exceptions_, other.exceptions_);
+    std::swap(lives_, other.lives_);
     std::swap(made_, other.made_);
   }
   friend void swap(Pod &a, Pod &b) noexcept { a.swap(b); }
@@ -200,18 +217,15 @@ class Pod {
     const podkeep_status status = handle_ ? PODKEEP_CALL_(pod_failure)(handle_, &record) : empty();
     if (status != PODKEEP_OK) (void)detail_check(status);
     if (!record) return std::nullopt;
-    const std::unique_ptr<podkeep_failure, FreeFailure> owner(record);
-    return detail::read_failure(record, exceptions_.get());
+    const detail::OwnedFailure owner(record);
+    return detail::read_failure(record, lives_.get());
   }
 
  private:
+  friend class Group;
   podkeep_pod *handle_ = nullptr;
-  std::shared_ptr<detail::Exceptions> exceptions_;
+  std::shared_ptr<detail::Lives> lives_;
   Status made_ = Status::InvalidHandle;  // without exceptions: why a pod could not be made, answered by every call on it
-
-  struct FreeFailure {
-    void operator()(podkeep_failure *record) const noexcept { (void)PODKEEP_CALL_(failure_free)(record); }
-  };
 
   podkeep_status empty() const noexcept { return static_cast<podkeep_status>(made_); }
 
@@ -244,8 +258,8 @@ class Pod {
     podkeep_status status = detail::load();
     if (status != PODKEEP_OK) return refuse(status);
     auto recipe = std::make_unique<R>(std::in_place, std::forward<Given>(given)...);
-    exceptions_ = recipe->exceptions;
-    recipe->lives_again = options.restart != Restart::Never;
+    lives_ = recipe->lives;
+    lives_->again = options.restart != Restart::Never;
     const std::string &name = options.name.empty() ? default_name : options.name;
     podkeep_runtime *runtime = nullptr;
     status = detail::new_runtime(name, std::move(recipe), &runtime);
@@ -297,12 +311,12 @@ class Pod {
   }
   static Pod of_program(const std::string &runtime_name, const std::vector<std::string> &argv, Options options, bool claims) {
     options.host = Host::Process;
-    if (holds_nul(argv)) {
+    if (detail::holds_nul(argv)) {
       Pod pod;
       pod.refuse_own("a word of argv holds a NUL byte: no program can be given one");
       return pod;
     }
-    const std::vector<const char *> words = pointers(argv);
+    const std::vector<const char *> words = detail::pointers(argv);
     return of_runtime(options, runtime_name, [&](podkeep_runtime **out) {
       // An empty argv has no name of its own; the C side refuses it for what it is.
       const char *const name = argv.empty() ? "command" : runtime_name.c_str();
@@ -311,32 +325,21 @@ class Pod {
     });
   }
 
-  // The kernel's strings end with a NUL; what stood behind one would be lost without a word.
-  static bool holds_nul(const std::vector<std::string> &texts) {
-    return std::any_of(texts.begin(), texts.end(), [](const std::string &text) { return text.find('\0') != std::string::npos; });
-  }
-  static std::vector<const char *> pointers(const std::vector<std::string> &texts) {
-    std::vector<const char *> all;
-    for (const std::string &text : texts) all.push_back(text.c_str());
-    all.push_back(nullptr);
-    return all;
-  }
-
   // `own`: the runtime is this pod's alone, which keeps what it needs of it.
   void create_of(podkeep_runtime *runtime, const Options &options, const std::string &name, const std::string &args, bool own) {
-    if (holds_nul(options.env) || holds_nul({options.cwd, name})) {
+    if (detail::holds_nul(options.env) || detail::holds_nul({options.cwd, name})) {
       if (own) (void)PODKEEP_CALL_(runtime_free)(runtime);
       return refuse_own("Options: name, cwd or a word of env holds a NUL byte");
     }
-    const std::vector<const char *> env = pointers(options.env);
+    const std::vector<const char *> env = detail::pointers(options.env);
     podkeep_pod_options given = PODKEEP_POD_OPTIONS_INIT;
     given.name = name.c_str();
     given.host = static_cast<podkeep_host>(options.host);
     given.ready = static_cast<podkeep_ready_mode>(options.ready);
-    given.ready_timeout_ms = limit_ms(options.ready_timeout, most);
-    given.grace_ms = limit_ms(options.grace, PODKEEP_FOREVER);
-    given.kill_after_ms = limit_ms(options.kill_after, most);
-    given.extend_max_ms = limit_ms(options.extend_max, most);
+    given.ready_timeout_ms = detail::option_ms(options.ready_timeout, detail::most_ms);
+    given.grace_ms = detail::option_ms(options.grace, PODKEEP_FOREVER);
+    given.kill_after_ms = detail::option_ms(options.kill_after, detail::most_ms);
+    given.extend_max_ms = detail::option_ms(options.extend_max, detail::most_ms);
     given.stack_size = options.stack_size;
     given.kick_signal = options.kick_signal;
     given.stop_signal = options.stop_signal;
@@ -347,10 +350,10 @@ class Pod {
     given.ready_port = options.ready_port;
     given.restart = static_cast<podkeep_restart>(options.restart);
     given.max_restarts = options.max_restarts;
-    given.restart_window_ms = limit_ms(options.restart_window, most);
-    given.backoff_ms = limit_ms(options.backoff, most);
-    given.backoff_max_ms = limit_ms(options.backoff_max, most);
-    given.watchdog_ms = limit_ms(options.watchdog, most);
+    given.restart_window_ms = detail::option_ms(options.restart_window, detail::most_ms);
+    given.backoff_ms = detail::option_ms(options.backoff, detail::most_ms);
+    given.backoff_max_ms = detail::option_ms(options.backoff_max, detail::most_ms);
+    given.watchdog_ms = detail::option_ms(options.watchdog, detail::most_ms);
     const podkeep_status status = PODKEEP_CALL_(pod_new)(runtime, &given, &handle_);
     // The runtime goes before the refusal: its config's destructors may use podkeep and write the last error.
     const std::string sentence = status == PODKEEP_OK ? std::string() : detail::last_sentence();
@@ -359,20 +362,7 @@ class Pod {
     made_ = Status::InvalidHandle;
   }
 
-  static constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
-  // A negative time is to be refused by the C side; -1 would be FOREVER there.
-  static std::int64_t limit_ms(std::chrono::milliseconds time, std::int64_t infinite) noexcept {
-    const std::int64_t negative = time.count() == -1 ? -most : time.count();
-    return detail::to_ms(time, infinite, negative);
-  }
-
-  // What the header itself refuses.
-  void refuse_own(const std::string &sentence) {
-#if !PODKEEP_CPP_EXCEPTIONS
-    detail::own_sentence = {sentence, detail::last_sentence()};
-#endif
-    refuse(PODKEEP_ERR_INVALID_ARGUMENT, sentence);
-  }
+  void refuse_own(const std::string &sentence) { refuse(detail::refused(sentence), sentence); }
   void refuse(podkeep_status status) { refuse(status, detail::last_sentence()); }
   void refuse(podkeep_status status, const std::string &sentence) {
 #if PODKEEP_CPP_EXCEPTIONS
@@ -380,7 +370,7 @@ class Pod {
 #else
     (void)sentence;
     made_ = static_cast<Status>(status);
-    exceptions_.reset();
+    lives_.reset();
 #endif
   }
 };

@@ -96,7 +96,7 @@ std::string default_name() {
 // The config of the C runtime: made by a Pod, deleted by the library's drop, exactly once.
 class Recipe {
  public:
-  Recipe() : exceptions(std::make_shared<Exceptions>()) {}
+  Recipe() : lives(std::make_shared<Lives>()) {}
   Recipe(const Recipe &) = delete;
   Recipe &operator=(const Recipe &) = delete;
   virtual ~Recipe() {
@@ -109,13 +109,12 @@ class Recipe {
   virtual void teardown() {}
   virtual void unmake() noexcept {}
 
-  const std::shared_ptr<Exceptions> exceptions;
-  // Another life may follow: what the first one is made of is kept for it.
-  bool lives_again = false;
+  const std::shared_ptr<Lives> lives;
 
   static std::int32_t on_init(podkeep_context *context, void *config, void **state) {
     Recipe &self = *static_cast<Recipe *>(config);
     *state = config;
+    if (self.shared_) self.shared_->end();  // the life before may have ended without a teardown
     self.shared_ = std::make_shared<Incarnation>();
     self.context_.emplace(context, self.shared_);
     std::int32_t code = self.guard(context, Phase::Init, [&] {
@@ -197,7 +196,7 @@ class Recipe {
   std::int32_t note(podkeep_context *context, Phase phase) noexcept {
     std::int32_t code = -1;
     try {
-      exceptions->keep(PODKEEP_CALL_(context_incarnation)(context), phase, std::current_exception());
+      lives->keep(PODKEEP_CALL_(context_incarnation)(context), phase, std::current_exception());
       std::string text;
       // Works without RTTI of the program's own, too: whatever is thrown has its type_info.
       if (const std::type_info *const type = ::abi::__cxa_current_exception_type()) {
@@ -249,16 +248,24 @@ class ObjectRecipe : public Recipe {
   }
   void cancel() override { static_cast<Runtime &>(*object_).cancel(); }
   void teardown() override { static_cast<Runtime &>(*object_).teardown(); }
-  void unmake() noexcept override { object_.reset(); }
+  void unmake() noexcept override {
+    object_.reset();
+    copies_.reset();
+  }
 
  protected:
   template <class... Args>
   void make_of(Context &context, std::tuple<Args...> &arguments) {
     if constexpr ((std::is_copy_constructible_v<Args> && ...)) {
-      if (this->lives_again) {
-        std::tuple<Args...> copies(arguments);
-        return make_of_these(context, copies);
+      if (this->lives->again) {
+        unmake();  // of a life that ended without a teardown
+        const auto copies = std::make_shared<std::tuple<Args...>>(arguments);
+        copies_ = copies;
+        return make_of_these(context, *copies);
       }
+    } else if (std::exchange(moved_, true)) {
+      context.fail(-1, "there is no other life of it: an argument of Pod::make was moved into the first and cannot be copied");
+      return;
     }
     make_of_these(context, arguments);
   }
@@ -278,7 +285,10 @@ class ObjectRecipe : public Recipe {
         arguments);
   }
 
+  // The arguments of the present life, of which T may keep views and references: they go after it.
+  std::shared_ptr<void> copies_;
   std::optional<T> object_;
+  bool moved_ = false;  // the arguments, into the first life
 };
 
 // T, made in S out of copies of the arguments, as std::thread does it.

@@ -20,6 +20,10 @@ pub const HOST_PROCESS: i32 = 1;
 pub const READY_ON_RUN: i32 = 0;
 pub const READY_NOTIFY: i32 = 1;
 pub const READY_PORT: i32 = 2;
+pub const RESTART_NEVER: i32 = 0;
+pub const RESTART_ON_FAILURE: i32 = 1;
+pub const RESTART_ALWAYS: i32 = 2;
+pub const STATE_RESTARTING: i32 = 4;
 
 /// What a handle points to is nobody's business.
 pub enum Opaque {}
@@ -61,13 +65,64 @@ impl PodOptions {
     }
 }
 
+/// podkeep_control_options.
+#[repr(C)]
+pub struct ControlOptions {
+    pub struct_size: usize,
+    pub address: *const c_char,
+    pub tls_cert: *const c_char,
+    pub tls_key: *const c_char,
+    pub tls_client_ca: *const c_char,
+}
+
+/// podkeep_event.
+#[repr(C)]
+pub struct Event {
+    pub struct_size: usize,
+    pub sequence: u64,
+    pub time_ns: u64,
+    pub pod: *mut Opaque,
+    pub name: *const c_char,
+    pub failure: *const Opaque,
+    pub from: i32,
+    pub to: i32,
+    pub incarnation: u32,
+    pub missed: u32,
+}
+
+impl Event {
+    /// PODKEEP_EVENT_INIT.
+    pub fn new() -> Event {
+        // SAFETY: zero is every field's default.
+        let zero: Event = unsafe { std::mem::zeroed() };
+        Event { struct_size: size_of::<Event>(), ..zero }
+    }
+}
+
 type Runtime = *mut Opaque;
+type Monitor = *mut Opaque;
 type Pod = *mut Opaque;
 type Failure = *mut Opaque;
 type Of<T> = unsafe extern "C" fn(*const Opaque) -> T;
 
+/// The functions of the control service.
+pub struct Control {
+    pub serve: unsafe extern "C" fn(*const ControlOptions, *mut *mut Opaque) -> i32,
+    pub address: unsafe extern "C" fn(*mut Opaque, *mut *const c_char) -> i32,
+    pub free: unsafe extern "C" fn(*mut Opaque) -> i32,
+}
+
+/// What dlopen gave.
+#[derive(Clone, Copy)]
+struct Handle(*mut c_void);
+
+// SAFETY: dlsym may be asked by any thread, and the handle is never closed.
+unsafe impl Send for Handle {}
+
 /// Never unloaded: pods' threads run its code.
+#[derive(Clone)]
 pub struct Library {
+    at: Handle,
     /// Where it was found, for people.
     pub path: PathBuf,
     pub version: unsafe extern "C" fn() -> *const c_char,
@@ -81,6 +136,9 @@ pub struct Library {
     pub pod_new: unsafe extern "C" fn(Runtime, *const PodOptions, *mut Pod) -> i32,
     pub pod_run: unsafe extern "C" fn(Pod, *mut i32) -> i32,
     pub pod_failure: unsafe extern "C" fn(Pod, *mut Failure) -> i32,
+    pub monitor_new: unsafe extern "C" fn(Pod, *mut Monitor) -> i32,
+    pub monitor_next: unsafe extern "C" fn(Monitor, *mut Event, i64) -> i32,
+    pub monitor_free: unsafe extern "C" fn(Monitor) -> i32,
     pub failure_pod_name: Of<*const c_char>,
     pub failure_phase: Of<i32>,
     pub failure_kind: Of<i32>,
@@ -103,6 +161,7 @@ impl Library {
                 return Err(format!("{} speaks ABI {abi}, this program ABI {ABI}", path.display()));
             }
             Ok(Library {
+                at: Handle(at),
                 abi_version,
                 version: bind(at, &path, c"podkeep_version")?,
                 last_error: bind(at, &path, c"podkeep_last_error")?,
@@ -114,6 +173,9 @@ impl Library {
                 pod_new: bind(at, &path, c"podkeep_pod_new")?,
                 pod_run: bind(at, &path, c"podkeep_pod_run")?,
                 pod_failure: bind(at, &path, c"podkeep_pod_failure")?,
+                monitor_new: bind(at, &path, c"podkeep_monitor_new")?,
+                monitor_next: bind(at, &path, c"podkeep_monitor_next")?,
+                monitor_free: bind(at, &path, c"podkeep_monitor_free")?,
                 failure_pod_name: bind(at, &path, c"podkeep_failure_pod_name")?,
                 failure_phase: bind(at, &path, c"podkeep_failure_phase")?,
                 failure_kind: bind(at, &path, c"podkeep_failure_kind")?,
@@ -122,6 +184,19 @@ impl Library {
                 failure_stderr: bind(at, &path, c"podkeep_failure_stderr")?,
                 failure_secondary: bind(at, &path, c"podkeep_failure_secondary")?,
                 path,
+            })
+        }
+    }
+
+    /// For those who serve: a library of before has none of it. Err: a sentence.
+    pub fn control(&self) -> Result<Control, String> {
+        let Handle(at) = self.at;
+        // SAFETY: each function has the type of the field that takes it, by include/podkeep.h.
+        unsafe {
+            Ok(Control {
+                serve: bind(at, &self.path, c"podkeep_control_serve")?,
+                address: bind(at, &self.path, c"podkeep_control_address")?,
+                free: bind(at, &self.path, c"podkeep_control_free")?,
             })
         }
     }

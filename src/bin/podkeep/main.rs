@@ -1,8 +1,9 @@
 //! The `podkeep` program: keeps a command or a library's procedure from the shell, and stands in for a host where a
 //! process of its own is needed (`__guard`, `__child`).
 //!
-//! It is bound to the library at run time (`library.rs`), never to the crate: a worker that it loads is linked to
-//! libpodkeep.so.0 itself, and a second copy in this executable would keep a second world of pods.
+//! What keeps pods is bound to the library at run time (`library.rs`), never to the crate: a worker that it loads is linked
+//! to libpodkeep.so.0 itself, and a second copy in this executable would keep a second world of pods. The verbs that reach
+//! the pods of others (`control.rs`) have the crate's client in this executable: a probe loads no library.
 
 // Without the standard library's start: it ignores SIGPIPE and installs handlers for SIGSEGV and SIGBUS, which a worker
 // would find changed and a child's commands would inherit; and the guardian is to stay small.
@@ -10,9 +11,16 @@
 
 mod child;
 mod cli;
+mod completions;
+#[cfg(feature = "grpc")]
+mod control;
+mod export;
 mod guard;
 mod library;
+mod listen;
+mod options;
 mod quantity;
+mod restarts;
 mod run;
 mod tell;
 

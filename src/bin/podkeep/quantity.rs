@@ -47,6 +47,20 @@ pub fn grace(text: &str) -> Result<i64, String> {
     stretch(text).map_err(|why| format!("{why}, or forever"))
 }
 
+/// How many restarts; the library's 0 would mean its own default.
+pub fn restarts(text: &str) -> Result<u32, String> {
+    match text {
+        "unlimited" => Ok(u32::MAX),
+        // u32's own parser also reads "+3".
+        _ if !text.bytes().all(|b| b.is_ascii_digit()) => Err("give a number, or unlimited".into()),
+        _ => match text.parse() {
+            Ok(0) => Err("none at all is --restart never".into()),
+            Ok(n) if n < u32::MAX => Ok(n),
+            _ => Err(format!("give a number up to {}, or unlimited", u32::MAX - 1)),
+        },
+    }
+}
+
 pub fn ready(text: &str) -> Result<Ready, String> {
     match text {
         "on-run" => Ok(Ready::OnRun),
@@ -156,6 +170,17 @@ mod tests {
         assert_eq!(signal("SIGRTMIN"), Ok(libc::SIGRTMIN()));
         for text in ["", "0", "-1", "65", "SIG", "NOPE", "RTMIN-1", "RTMIN+99", "RTMIN+2147483647"] {
             assert!(signal(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn restarts_are_a_number_or_without_a_limit() {
+        assert_eq!(restarts("1"), Ok(1));
+        assert_eq!(restarts("007"), Ok(7));
+        assert_eq!(restarts("4294967294"), Ok(u32::MAX - 1));
+        assert_eq!(restarts("unlimited"), Ok(u32::MAX));
+        for text in ["", "0", "00", "-1", "+1", "1.5", "4294967295", "99999999999", "forever", "Unlimited"] {
+            assert!(restarts(text).is_err(), "{text}");
         }
     }
 

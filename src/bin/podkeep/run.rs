@@ -1,16 +1,45 @@
 //! `podkeep run`: a command or a library's procedure as the main thing that this process is about.
 
-use crate::cli::{Host, Run, USAGE};
+use crate::cli::USAGE;
 use crate::library::{self, Library, PodOptions};
+use crate::listen::Listen;
+use crate::options::{Host, Options, Restart};
 use crate::quantity::Ready;
+use crate::restarts;
 use crate::tell::{tell, tell_failure};
+use clap::Args;
 use std::ffi::{CString, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 
+/// Run a command or a library's procedure until it ends, or SIGINT or SIGTERM ends it
+///
+/// The first SIGINT or SIGTERM cancels and waits up to --grace; a second one ends at once.
+#[derive(Args)]
+#[command(override_usage = "\
+podkeep run [OPTIONS] -- COMMAND [ARG]...
+       podkeep run [OPTIONS] --library PATH --symbol SYMBOL")]
+#[command(after_help = "\
+Exit codes:
+  0      a clean end
+  1-255  the command's own code, or the failure's
+  2      wrong usage
+  124    the grace was spent
+  127    it cannot be started: no such command, library or symbol
+  128+n  ended by signal n
+
+Times are seconds (2.5) or have a unit (500ms, 2m).")]
+pub struct Run {
+    #[command(flatten)]
+    options: Options,
+
+    #[command(flatten)]
+    listen: Listen,
+}
+
 /// Nothing to run.
-const NOT_FOUND: c_int = 127;
+pub const NOT_FOUND: c_int = 127;
 
 /// Strings on their way to the library, and the list of pointers to them that C wants.
 struct Strings {
@@ -26,20 +55,22 @@ impl Strings {
 }
 
 /// Keeps the pod; the process's exit code.
-pub fn run(options: Run) -> c_int {
+pub fn run(asked: Run) -> c_int {
     // A wrong usage is told whether or not there is a library.
-    is_process(&options)
+    is_process(&asked.options)
         .and_then(|process| {
             let library = Library::load().map_err(|sentence| (NOT_FOUND, sentence))?;
-            keep(&library, options, process)
+            keep(&library, asked, process)
         })
         .unwrap_or_else(|(code, sentence)| tell(code, &sentence))
 }
 
-type Refusal = (c_int, String);
+pub type Refusal = (c_int, String);
 
-fn keep(library: &Library, options: Run, process: bool) -> Result<c_int, Refusal> {
-    // This, and the library's path, mean the directory that this process was started in.
+fn keep(library: &Library, asked: Run, process: bool) -> Result<c_int, Refusal> {
+    let options = asked.options;
+    // These, and the library's path, mean the directory that this process was started in.
+    let place = asked.listen.place()?;
     let args = match &options.args_file {
         Some(path) => std::fs::read(path).map_err(|why| (USAGE, format!("--args-file {}: {why}", path.display())))?,
         None => Vec::new(),
@@ -85,20 +116,40 @@ fn keep(library: &Library, options: Run, process: bool) -> Result<c_int, Refusal
         cwd: cwd.as_ref().map_or(ptr::null(), |dir| dir.as_ptr()),
         args: if args.is_empty() { ptr::null() } else { args.as_ptr().cast() },
         args_len: args.len(),
+        restart: options.restart.map_or(library::RESTART_NEVER, |when| match when {
+            Restart::Never => library::RESTART_NEVER,
+            Restart::OnFailure => library::RESTART_ON_FAILURE,
+            Restart::Always => library::RESTART_ALWAYS,
+        }),
+        max_restarts: options.max_restarts.unwrap_or(0),
+        restart_window_ms: options.restart_window.unwrap_or(0),
+        backoff_ms: options.backoff.unwrap_or(0),
+        backoff_max_ms: options.backoff_max.unwrap_or(0),
+        watchdog_ms: options.watchdog.unwrap_or(0),
+        extend_max_ms: options.extend_max.unwrap_or(0),
         ..PodOptions::new()
     };
     let mut pod = ptr::null_mut();
     // SAFETY: every string and list of the options lives until this returns; the library copies them.
     check(library, unsafe { (library.pod_new)(runtime, &given, &mut pod) })?;
+    let teller = if given.restart == library::RESTART_NEVER { None } else { restarts::tell(library, pod) };
+    let service = place.map(|place| place.serve(library)).transpose()?;
     let mut code = 0;
     // SAFETY: a valid out pointer.
-    check(library, unsafe { (library.pod_run)(pod, &mut code) })?;
+    let ran = check(library, unsafe { (library.pod_run)(pod, &mut code) });
+    if let Some(service) = service {
+        service.end();
+    }
+    ran?;
+    if let Some(teller) = teller {
+        let _ = teller.join();
+    }
     tell_failure(library, pod);
     Ok(code)
 }
 
 /// Whether a child process is asked for.
-fn is_process(options: &Run) -> Result<bool, Refusal> {
+pub fn is_process(options: &Options) -> Result<bool, Refusal> {
     match (options.command.is_empty(), options.host) {
         (false, Some(Host::Thread)) => {
             Err((USAGE, "a command is a process of its own: --host thread is for --library".into()))
@@ -108,7 +159,7 @@ fn is_process(options: &Run) -> Result<bool, Refusal> {
     }
 }
 
-fn runtime(library: &Library, options: &Run) -> Result<*mut library::Opaque, Refusal> {
+fn runtime(library: &Library, options: &Options) -> Result<*mut library::Opaque, Refusal> {
     // A child and the guardian need the program, and here it is. Where it is not to be had by that name any more, the
     // library looks for another.
     if let Ok(program) = std::fs::read_link("/proc/self/exe") {
@@ -133,7 +184,7 @@ fn runtime(library: &Library, options: &Run) -> Result<*mut library::Opaque, Ref
 }
 
 /// "python3" of "/usr/bin/python3", as far as a name can hold it.
-fn command_name(program: &OsStr) -> String {
+pub fn command_name(program: &OsStr) -> String {
     let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
     let mut end = base.len().min(255);
     while !base.is_char_boundary(end) {
@@ -142,12 +193,12 @@ fn command_name(program: &OsStr) -> String {
     if end == 0 { "command".into() } else { base[..end].into() }
 }
 
-fn c_string(s: &OsStr) -> Result<CString, Refusal> {
+pub fn c_string(s: &OsStr) -> Result<CString, Refusal> {
     CString::new(s.as_bytes()).map_err(|_| (USAGE, format!("a NUL inside '{}'", s.display())))
 }
 
 /// The exit code and the sentence of a call that was refused.
-fn check(library: &Library, status: i32) -> Result<(), Refusal> {
+pub fn check(library: &Library, status: i32) -> Result<(), Refusal> {
     match status {
         library::OK => Ok(()),
         library::ERR_INVALID_ARGUMENT => Err((USAGE, library.why(status))),

@@ -1,13 +1,13 @@
 //! The memory that a host and one child share: what the child is to run, and what each says without a message.
 //!
 //! It is a sealed file in memory that nobody can resize: the host maps its first page only, the child all of it. The host
-//! believes nothing that it reads there but the outcome of its own spawn, which is read before the child's program runs.
+//! believes nothing that it reads there.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::*};
 
-use crate::linux::{self, Nanos, spawn::Outcome};
+use crate::linux::{self, Nanos};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"podkeep\0");
 /// Of this block and of the frames.
@@ -40,7 +40,8 @@ pub(crate) struct Block {
     magic: u64,
     version: u32,
     errand: u32,
-    pub(crate) outcome: Outcome,
+    /// Of the child, noted before its program runs.
+    pub(crate) pid: AtomicI32,
     /// Where S is, as a `Seat`.
     pub(crate) seat: AtomicU32,
     /// Not 0: a program that knows podkeep has taken the pod over.
@@ -62,7 +63,7 @@ pub(crate) struct Block {
 
 const _: () = assert!(size_of::<Block>() <= PAGE);
 // No gap between the fields: the head is written as bytes.
-const _: () = assert!(size_of::<Block>() == 8 + 8 * 4 + 8 + 4 * 4 + 8 + 5 * size_of::<Span>());
+const _: () = assert!(size_of::<Block>() == 8 + 6 * 4 + 8 + 4 * 4 + 8 + 5 * size_of::<Span>());
 
 const GO: u32 = 1;
 const WAITS: u32 = 2;
@@ -134,7 +135,7 @@ pub(crate) fn make(brief: &Brief<'_>) -> Result<(View, OwnedFd), i32> {
         magic: MAGIC,
         version: VERSION,
         errand: brief.errand as u32,
-        outcome: Outcome::default(),
+        pid: AtomicI32::new(0),
         seat: AtomicU32::new(0),
         claimed: AtomicU32::new(0),
         go: AtomicU32::new(0),
@@ -185,7 +186,7 @@ impl Mapped {
         // there before the start does not change; what changes is atomic.
         let (block, bytes) =
             unsafe { (&*base.cast::<Block>(), std::slice::from_raw_parts(base.cast_const().cast::<u8>(), length)) };
-        let refused = if block.magic != MAGIC || block.outcome.pid.load(Acquire) != pid {
+        let refused = if block.magic != MAGIC || block.pid.load(Acquire) != pid {
             NotOurs::Foreign
         } else if block.version != VERSION {
             NotOurs::Version(block.version)
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn the_child_reads_what_the_host_wrote() {
         let (view, memory) = make(&brief()).unwrap();
-        view.outcome.pid.store(42, SeqCst);
+        view.pid.store(42, SeqCst);
         let mapped = Mapped::open(memory.as_raw_fd(), 42).ok().unwrap();
         assert_eq!(mapped.errand(), Some(Errand::Exported));
         assert_eq!((mapped.runtime(), mapped.pod()), (c"recipe".into(), c"kept".into()));
@@ -264,7 +265,7 @@ mod tests {
     #[test]
     fn another_process_or_another_file_is_refused() {
         let (view, memory) = make(&brief()).unwrap();
-        view.outcome.pid.store(42, SeqCst);
+        view.pid.store(42, SeqCst);
         assert_eq!(Mapped::open(memory.as_raw_fd(), 43).err(), Some(NotOurs::Foreign));
         let other = linux::process::shared_memory(c"other", b"something", PAGE).unwrap();
         assert_eq!(Mapped::open(other.as_raw_fd(), 0).err(), Some(NotOurs::Foreign));

@@ -6,23 +6,30 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 
 use super::block::{Errand as Brief, View};
-use super::frame::{Frame, Reader, Told};
+use super::frame::{self, Frame, Reader, Told};
 use super::io::{Errand, Next, What};
 use super::notify::{self, Word};
 use super::port;
-use super::stderr::{Look, Stderr};
-use crate::failure::{Kind, Record};
+use super::stderr::{Look, Passage, Stderr};
+use crate::cancel;
+use crate::explain::explain;
+use crate::failure::{Kind, LAST_WORDS, NOT_ALL_PASSED_ON, Record};
 use crate::lifecycle::{Event, Phase, Seat, State};
 use crate::linux::process::{self, Ended, recv_some, send_some, signal_name};
 use crate::linux::{self, Nanos};
 use crate::table::PodRef;
 use crate::world::lock;
 
-/// How long a child that closed its channel may live on before it counts as lost.
+/// How long a child that closed its channel, or has said its end, may live on without any more ado.
 pub(crate) const MUTE_TIME: Nanos = 1_000_000_000;
 /// When to look again at what takes or shows nothing yet.
-const STDERR_TIME: Nanos = 10_000_000;
+pub(super) const STDERR_TIME: Nanos = 10_000_000;
 const PORT_TIME: Nanos = 20_000_000;
+/// So much of the channel is read at once.
+const PIECE: usize = 16 << 10;
+/// A life has no more failures than that, and no larger ones together: far more than a library's own end ever tells.
+const MOST_FAILURES: usize = 64;
+const LARGEST_FAILURES: usize = 4 * frame::LARGEST;
 
 pub(crate) struct Child {
     pub(super) pod: PodRef,
@@ -33,6 +40,7 @@ pub(crate) struct Child {
     pub(super) view: View,
     pub(super) stderr_pipe: OwnedFd,
     pub(super) stderr: Mutex<Stderr>,
+    pub(super) passage: &'static Passage,
     pub(super) notify: Option<notify::Socket>,
     pub(super) said: Mutex<Said>,
     /// The stop was passed on.
@@ -45,8 +53,8 @@ pub(crate) struct Said {
     reader: Reader,
     /// Failures whose step has not come yet.
     records: Vec<Record>,
-    /// The library's word for the end: whether it failed.
-    end: Option<bool>,
+    /// The library's word for the end: whether it failed, and when that was heard.
+    end: Option<(bool, Nanos)>,
     /// Another process of the child's stands for it: held, so that its number is nobody else's.
     main: Option<OwnedFd>,
     /// It broke the rules of the channel, and is killed for it.
@@ -110,6 +118,10 @@ impl Child {
 
     /// Looks at a descriptor that is ready.
     pub(super) fn look(&self, what: u64) -> Next {
+        // Starter and thread meet in the lock: the one may have given the child up before the other comes to it.
+        if lock(&self.said).reaped {
+            return Next::Nothing;
+        }
         match what {
             what if what == What::Channel as u64 => self.read_channel(),
             what if what == What::Stderr as u64 => self.read_stderr(),
@@ -138,16 +150,31 @@ impl Child {
             }
             Errand::Mute => {
                 let mut said = lock(&self.said);
-                if self.claimed() && said.end.is_none() && !said.reaped {
-                    self.lose(&mut said, "it closed its channel and lives on");
+                // A process descriptor is readable at its end, which this thread may not have come to.
+                if self.claimed() && !said.lost && !said.reaped && !linux::poll::has_bytes(&self.pidfd) {
+                    match said.end {
+                        None => self.lose(&mut said, "it closed its channel and lives on"),
+                        Some((_, at)) => self.hold_to_its_end(at),
+                    }
                 }
                 Next::Nothing
             }
         }
     }
 
+    /// It said its end `at` that time, and lives on: the grace bounds that, too, though no stop was asked for and no run was
+    /// said to have returned, as after an `init` that failed.
+    fn hold_to_its_end(&self, at: Nanos) {
+        let pod = &self.pod;
+        if matches!(pod.life().state(), State::Starting | State::Running)
+            && pod.advance(Event::RunReturned { failed: false }).is_some()
+        {
+            cancel::hold_to(pod, at.saturating_add(pod.grace.load(Relaxed)));
+        }
+    }
+
     fn read_stderr(&self) -> Next {
-        match lock(&self.stderr).look(&self.stderr_pipe, self.name(), false) {
+        match lock(&self.stderr).look(&self.stderr_pipe, self.name(), self.passage) {
             Look::Empty | Look::More => Next::Nothing,
             Look::Full => Next::Later(linux::now() + STDERR_TIME, Errand::Stderr),
             Look::Closed => Next::Deaf(What::Stderr),
@@ -172,9 +199,9 @@ impl Child {
         if said.lost {
             return Ok(false);
         }
-        let mut piece = [0; 16 << 10];
+        let mut piece = [0; PIECE];
         match recv_some(&self.channel, &mut piece) {
-            Ok(0) if said.reader.rest() > 0 => return Err("a message ends in the middle".to_owned()),
+            // A word cut short says nothing: how the child ends says more, and if it lives on it is lost (`Errand::Mute`).
             Ok(0) => return Ok(false),
             Ok(n) => said.reader.feed(&piece[..n]),
             Err(libc::EAGAIN | libc::EINTR) => return Ok(true),
@@ -184,7 +211,7 @@ impl Child {
             self.hear(said, frame?)?;
         }
         // After the end nothing is said: whoever listens would only wake for the channel's own.
-        Ok(said.end.is_none() || said.reader.rest() > 0)
+        Ok(said.end.is_none())
     }
 
     fn hear(&self, said: &mut Said, frame: Frame) -> Result<(), String> {
@@ -204,30 +231,51 @@ impl Child {
                 pod.advance(Event::Ready);
             }
             Frame::Record(told) => {
-                if said.records.len() >= 64 {
-                    return Err("it tells of failures without end".to_owned());
-                }
+                self.check_room(said, &told)?;
                 said.records.push(self.told(told));
             }
             Frame::HookRecord(told) => {
-                let earlier = std::mem::take(&mut said.records);
-                pod.advance_told(Event::Fail, earlier);
-                lock(&pod.cell().cold).push_hook(self.told(told));
+                self.check_room(said, &told)?;
+                let mut cold = lock(&pod.cell().cold);
+                said.records.drain(..).for_each(|record| cold.push(record));
+                cold.push_hook(self.told(told));
+                drop(cold);
+                pod.advance(Event::Fail);
+            }
+            Frame::Failed | Frame::RunReturned { failed: true } | Frame::End { failed: true }
+                if said.records.is_empty() && lock(&pod.cell().cold).records().is_empty() =>
+            {
+                return Err("it says that it has failed, and not how".to_owned());
             }
             Frame::Failed => drop(pod.advance_told(Event::Fail, std::mem::take(&mut said.records))),
             Frame::RunReturned { failed } => {
-                pod.advance_told(Event::RunReturned { failed }, std::mem::take(&mut said.records));
+                // What was told counts, whatever is said of it.
+                let records = std::mem::take(&mut said.records);
+                pod.advance_told(Event::RunReturned { failed: failed || !records.is_empty() }, records);
             }
             Frame::Status(text) => pod.set_status(&text),
             Frame::Extend(span) => pod.extend_limit(span),
             Frame::End { failed } => {
-                said.end = Some(failed);
                 let records = std::mem::take(&mut said.records);
+                let failed = failed || !records.is_empty();
+                said.end = Some((failed, linux::now()));
                 if failed {
                     pod.advance_told(Event::Fail, records);
                 }
             }
             Frame::Look => return Err("it says what only a host says".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Whether one failure more may be kept of this life, beside those that wait for their step.
+    fn check_room(&self, said: &Said, told: &Told) -> Result<(), String> {
+        let kept = lock(&self.pod.cell().cold).records();
+        let all = || kept.iter().chain(&said.records);
+        let size = |message: &CStr, data: &[u8]| message.count_bytes() + data.len();
+        let held: usize = all().map(|record| size(&record.message, &record.data)).sum();
+        if all().count() >= MOST_FAILURES || held + size(&told.message, &told.data) > LARGEST_FAILURES {
+            return Err("it tells of failures without end".to_owned());
         }
         Ok(())
     }
@@ -256,22 +304,40 @@ impl Child {
                 crate::log::warn(self.name(), &text);
                 continue;
             }
-            for word in &datagram.words {
-                match word {
-                    Word::Ready => drop(self.pod.advance(Event::Ready)),
-                    Word::Stopping => drop(self.pod.advance(Event::RunReturned { failed: false })),
-                    Word::Status(text) => self.pod.set_status(text),
-                    Word::Watchdog => self.view.heartbeat.store(linux::now(), Relaxed),
-                    Word::ExtendMicros(micros) => self.pod.extend_limit(micros.saturating_mul(1000)),
-                    Word::MainPid(pid) => {
-                        // First held, then looked at: what is signalled later is what was looked at.
-                        let held = process::pidfd_of(*pid).ok();
-                        said.main = held.filter(|_| notify::is_own(*pid, self.pid)).or(said.main.take());
-                    }
-                    _ => {}
-                }
-            }
+            datagram.words.iter().for_each(|word| self.heed(&mut said, word));
         }
+    }
+
+    /// Does what a command says by sd_notify.
+    pub(super) fn heed(&self, said: &mut Said, word: &Word) {
+        match word {
+            Word::Ready => drop(self.pod.advance(Event::Ready)),
+            Word::Stopping => drop(self.pod.advance(Event::RunReturned { failed: false })),
+            Word::Status(text) => self.pod.set_status(text),
+            Word::Watchdog => self.view.heartbeat.store(linux::now(), Relaxed),
+            Word::WatchdogTrigger => self.trigger(),
+            Word::ExtendMicros(micros) => self.pod.extend_limit(micros.saturating_mul(1000)),
+            Word::MainPid(pid) => {
+                // First held, then looked at: what is signalled later is what was looked at.
+                let held = process::pidfd_of(*pid).ok();
+                said.main = held.filter(|_| notify::is_own(*pid, self.pid)).or(said.main.take());
+            }
+            _ => {}
+        }
+    }
+
+    /// It says itself that it is stuck: as if it had missed a heartbeat, and also where none is asked for.
+    fn trigger(&self) {
+        let pod = &self.pod;
+        let message = format!("it triggered its watchdog itself: {}", explain(pod));
+        let record = pod.record(Phase::Run, Kind::Watchdog, 0, &message);
+        let step = {
+            let mut cold = lock(&pod.cell().cold);
+            let Some(step) = pod.step(Event::WatchdogMiss) else { return };
+            cold.push(record);
+            step
+        };
+        pod.announce(step);
     }
 
     /// Its grace was spent already.
@@ -294,8 +360,9 @@ impl Child {
             said.signal = Some(signal);
             // The child itself in the stead of a main process that has ended.
             let lives = |main: &&OwnedFd| !linux::poll::has_bytes(main); // a process descriptor is readable at its end
-            if !said.main.as_ref().filter(lives).is_some_and(|main| process::signal_process(main, signal)) {
-                process::signal_process(&self.pidfd, signal);
+            match said.main.as_ref().filter(lives).filter(|main| process::signal_process(main, signal)) {
+                Some(main) => drop(process::signal_process(main, libc::SIGCONT)),
+                None => drop(process::signal_process(&self.pidfd, signal)),
             }
             process::signal_process(&self.pidfd, libc::SIGCONT);
             return;
@@ -327,7 +394,7 @@ impl Child {
     /// The group, and the process itself, which may have left it.
     fn signal_all(&self, said: &Said, signal: i32) {
         if !said.reaped {
-            process::signal_group(self.pid, signal);
+            process::signal_group(&self.pidfd, self.pid, signal);
             process::signal_process(&self.pidfd, signal);
         }
     }
@@ -335,27 +402,23 @@ impl Child {
     /// The child has ended: hears what it said before, and ends what is left of its group.
     pub(super) fn last_words(&self) {
         let mut said = lock(&self.said);
-        while !said.lost {
-            let held = said.reader.rest();
+        // What is there by now, and the end behind it: somebody who has left the group may speak for ever.
+        for _ in 0..process::waiting(&self.channel) / PIECE + 2 {
             match self.read_piece(&mut said) {
-                Ok(true) if said.reader.rest() != held || self.has_more() => {}
-                Ok(_) => break,
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(sentence) => self.lose(&mut said, &sentence),
             }
         }
         drop(said);
         self.read_notify();
-        process::signal_group(self.pid, libc::SIGKILL);
-        let end = lock(&self.stderr).finish(&self.stderr_pipe, self.name());
+        process::signal_group(&self.pidfd, self.pid, libc::SIGKILL);
+        let end = lock(&self.stderr).finish(&self.stderr_pipe, self.name(), self.passage);
         lock(&self.pod.cell().cold).stderr = end.map(Into::into);
     }
 
-    fn has_more(&self) -> bool {
-        linux::poll::has_bytes(&self.channel)
-    }
-
-    pub(super) fn reap(&self) -> Ended {
-        let mut said = lock(&self.said);
+    /// From here on nothing is heard of it.
+    pub(super) fn reap(&self, said: &mut Said) -> Ended {
         said.reaped = true;
         process::reap(&self.pidfd)
     }
@@ -368,7 +431,7 @@ impl Child {
             return None;
         }
         let phase = self.phase();
-        if let Some(failed) = said.end {
+        if let Some((failed, _)) = said.end {
             // The library's word was given; what came after it is told when it contradicts.
             return match ended {
                 Ended::Exited(0) | Ended::Unknown => None,
@@ -410,7 +473,10 @@ impl Child {
         };
         let stderr = lock(&self.pod.cell().cold).stderr.clone();
         let stderr = match &stderr {
-            Some(end) => format!("; the end of its stderr:\n{}", end.to_string_lossy().trim_end()),
+            Some(end) => {
+                let before = if lock(&self.stderr).cut { NOT_ALL_PASSED_ON } else { LAST_WORDS };
+                format!("{before}{}", end.to_string_lossy().trim_end())
+            }
             None => String::new(),
         };
         self.pod.record(phase, kind, code, &format!("process {}: {before}{text}{stderr}", self.pid))
@@ -418,6 +484,10 @@ impl Child {
 
     /// Shows the end. The last that is done for this child.
     pub(super) fn tell_end(&self, ended: Ended) {
+        // S may have ended because of a cancel before the one who cancels came to his step: that comes first.
+        if self.pod.stop_is_under_way() {
+            self.pod.advance(Event::Stop);
+        }
         let record = {
             let mut said = lock(&self.said);
             let rest = std::mem::take(&mut said.records);
@@ -435,5 +505,13 @@ impl Child {
         let records = record.into_iter().map(|record| pod.with_stderr(record)).collect();
         pod.end_life(records, |failed, again| Event::End { failed, again });
         super::after_life(pod);
+    }
+}
+
+/// The record of a child whose stderr was not passed on as far as its host could wait for.
+pub(super) fn not_all_passed_on(record: &mut Record) {
+    let message = record.message.to_string_lossy();
+    if message.contains(LAST_WORDS) {
+        record.message = crate::failure::c_string(&message.replacen(LAST_WORDS, NOT_ALL_PASSED_ON, 1));
     }
 }

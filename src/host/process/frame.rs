@@ -63,7 +63,8 @@ impl Frame {
         }
     }
 
-    /// The frame's bytes. A text or data that no frame could hold is cut, and says so.
+    /// The frame's bytes. A text that no frame could hold is cut, and says so; data that none could is left behind, for part
+    /// of it would be of no use.
     pub(crate) fn write(&self, into: &mut Vec<u8>) {
         let start = into.len();
         into.extend_from_slice(&[0; 4]);
@@ -78,7 +79,7 @@ impl Frame {
                 into.push(told.kind as u8);
                 into.extend_from_slice(&told.code.to_le_bytes());
                 write_bytes(into, cut(&told.message.to_string_lossy(), LARGEST / 2).as_bytes());
-                let data: &[u8] = if told.data.len() < LARGEST / 4 { &told.data } else { &[] };
+                let data: &[u8] = if told.data.len() <= LARGEST / 4 { &told.data } else { &[] };
                 write_bytes(into, data);
             }
         }
@@ -187,7 +188,8 @@ impl Reader {
         Some(Frame::read(frame[0], &frame[1..]))
     }
 
-    /// Bytes of a frame that never came whole.
+    /// Bytes of a frame that has not come whole.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn rest(&self) -> usize {
         self.held.len() - self.at
     }
@@ -262,6 +264,20 @@ mod tests {
         let mut reader = Reader::default();
         reader.feed(&u32::MAX.to_le_bytes());
         assert!(reader.next().unwrap().unwrap_err().contains("4294967295 bytes"));
+    }
+
+    #[test]
+    fn data_of_up_to_4_mib_crosses() {
+        for (length, crosses) in [(4 << 20, 4 << 20), ((4 << 20) + 1, 0)] {
+            let (message, data) = (c_string("text"), vec![7; length]);
+            let told = Told { phase: Phase::Run, kind: Kind::Returned, code: 1, message, data };
+            let mut bytes = Vec::new();
+            Frame::Record(told).write(&mut bytes);
+            let mut reader = Reader::default();
+            reader.feed(&bytes);
+            let Some(Ok(Frame::Record(read))) = reader.next() else { panic!("not a record") };
+            assert_eq!(read.data.len(), crosses);
+        }
     }
 
     #[test]

@@ -34,10 +34,10 @@ impl Guardian {
         let length = SLOTS * size_of::<AtomicU32>();
         let memory = process::shared_memory(c"podkeep-children", &[], length).map_err(refused)?;
         process::seal(&memory, true).map_err(refused)?;
-        let base = process::map_shared(memory.as_raw_fd(), length).map_err(refused)?;
-        // SAFETY: mapped with this length, zeroed, never unmapped.
-        let groups = unsafe { std::slice::from_raw_parts(base.cast_const().cast::<AtomicU32>(), SLOTS) };
         let host = process::own_pidfd().and_then(process::spare).map_err(refused)?;
+        let base = process::map_shared(memory.as_raw_fd(), length).map_err(refused)?;
+        // SAFETY: mapped with this length, zeroed, unmapped by the drop alone.
+        let groups = unsafe { std::slice::from_raw_parts(base.cast_const().cast::<AtomicU32>(), SLOTS) };
         let mut guardian = Guardian { memory, host, groups, pidfd: None };
         guardian.restart()?;
         Ok(guardian)
@@ -76,9 +76,24 @@ impl Guardian {
                     describe(error)
                 )),
             })?;
-        // Gone already is as good as gone soon: whoever watches starts another.
-        self.pidfd = process::pidfd_of(pid).ok();
+        match process::pidfd_of(pid) {
+            Ok(pidfd) => self.pidfd = Some(pidfd),
+            // Nobody would see that it is gone: to be started again.
+            Err(libc::ESRCH) => return Err(Error::resources("no guardian for process pods: it was ended at once")),
+            // It is there, and not watched.
+            Err(_) => {}
+        }
         Ok(())
+    }
+}
+
+/// Only of one whose library could not be had whole, before there was any child: it shall not stay behind.
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.pidfd {
+            process::signal_process(pidfd, libc::SIGKILL);
+        }
+        linux::unmap(self.groups.as_ptr().cast_mut().cast(), size_of_val(self.groups));
     }
 }
 

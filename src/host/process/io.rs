@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::c_void;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::child::{self, Child};
 use super::guardian::{self, Guardian};
+use super::stderr::Passage;
 use crate::error::{Error, Result};
 use crate::linux::poll::Poller;
 use crate::linux::{self, NEVER, Nanos};
@@ -47,32 +48,57 @@ pub(crate) struct Io {
     /// For the children: what is asked of them.
     pub(super) shown: OwnedFd,
     pub(crate) guardian: Mutex<Guardian>,
+    pub(super) passage: Passage,
     hands: Mutex<Hands>,
 }
 
-/// The bell's descriptor, for a signal handler; -1: there is none.
-static BELL: AtomicI32 = AtomicI32::new(-1);
-/// This process reaps the orphans that it inherits: it is the first of its namespace, and S is a child of it.
-static ADOPTS: AtomicBool = AtomicBool::new(false);
-
-/// Held while a child is made that does not stand in the list yet.
-pub(super) static SPAWNING: Mutex<()> = Mutex::new(());
-
-/// Whether children that are no pods' are reaped, too.
-pub(crate) fn adopt(yes: bool) {
-    ADOPTS.store(yes, SeqCst);
-    look_for_orphans();
+/// How a process sees to the orphans that it inherits: it is the first of its namespace, and S is a child of it.
+#[derive(Default)]
+pub(crate) struct Orphanage {
+    /// The thread that reaps them; null: nobody does. For a signal handler.
+    io: AtomicPtr<Io>,
+    /// Held while a child is made that does not stand in the list yet.
+    spawning: Mutex<()>,
 }
 
-pub(super) fn adopts() -> bool {
-    ADOPTS.load(SeqCst)
+/// From here on children that are no pods' are reaped, too.
+pub(crate) fn adopt(world: &'static World) -> Result<()> {
+    let io = ensure(world)?;
+    world.orphanage.io.store(ptr::from_ref(io).cast_mut(), SeqCst);
+    look_for_orphans();
+    Ok(())
+}
+
+pub(crate) fn adopt_no_more(world: &World) {
+    world.orphanage.io.store(ptr::null_mut(), SeqCst);
 }
 
 /// A child of this process may have ended. Async-signal-safe.
 pub(crate) fn look_for_orphans() {
-    let bell = BELL.load(SeqCst);
-    if bell >= 0 {
-        linux::signal_number(bell);
+    // The child of a fork has inherited the handler, and no orphanage.
+    let io = World::existing().map_or(ptr::null_mut(), |world| world.orphanage.io.load(SeqCst));
+    // SAFETY: null, or made for ever.
+    if let Some(io) = unsafe { io.as_ref() } {
+        linux::signal_fd(&io.bell);
+    }
+}
+
+impl Orphanage {
+    fn is_kept(&self) -> bool {
+        !self.io.load(SeqCst).is_null()
+    }
+
+    /// Keeps a child that is about to be made from being taken for a stranger.
+    pub(super) fn spawning(&self) -> Option<MutexGuard<'_, ()>> {
+        self.is_kept().then(|| lock(&self.spawning))
+    }
+
+    fn reap(&self, io: &Io) {
+        if self.is_kept() {
+            // Nobody is between its start and its place in the list.
+            let _spawning = lock(&self.spawning);
+            linux::signal::reap_strangers(|pid| lock(&io.hands).children.values().any(|child| child.pid() == pid));
+        }
     }
 }
 
@@ -92,12 +118,13 @@ pub(crate) fn ensure(world: &'static World) -> Result<&'static Io> {
         return Ok(io);
     }
     let refused = |error| Error::resources(format!("no descriptors for process pods: {}", linux::describe(error)));
-    let guardian = Guardian::new()?;
+    let (table, shown) = super::shown::make()?;
     let made = Io {
         poller: Poller::new().map_err(refused)?,
         bell: linux::event_fd().map_err(refused)?,
-        shown: super::shown::make()?,
-        guardian: Mutex::new(guardian),
+        shown,
+        guardian: Mutex::new(Guardian::new()?),
+        passage: Passage::default(),
         hands: Mutex::default(),
     };
     made.poller.add(made.bell.as_fd(), What::Bell as u64).map_err(refused)?;
@@ -110,7 +137,7 @@ pub(crate) fn ensure(world: &'static World) -> Result<&'static Io> {
         drop(unsafe { Box::from_raw(ptr::from_ref(made).cast_mut()) });
         return Err(Error::resources(format!("no thread for process pods: {}", linux::describe(error))));
     }
-    BELL.store(made.bell.as_raw_fd(), SeqCst);
+    table.publish();
     *io = Some(made);
     Ok(made)
 }
@@ -194,6 +221,8 @@ extern "C-unwind" fn enter(io: *mut c_void) -> *mut c_void {
             let due = std::mem::replace(&mut hands.later, rest);
             (due, revivals, hands.later.first().map_or(NEVER, |&(at, ..)| at).min(revival))
         };
+        // Before the children that wait behind it.
+        let passage_at = if io.passage.is_clear() { NEVER } else { now + child::STDERR_TIME };
         let busy = !due.is_empty() || !revivals.is_empty();
         for (_, pod) in revivals {
             super::revive(&pod);
@@ -206,7 +235,7 @@ extern "C-unwind" fn enter(io: *mut c_void) -> *mut c_void {
                 act(io, number, &child, |child| child.do_errand(errand));
             }
         }
-        let next = next.min(guardian_at);
+        let next = next.min(guardian_at).min(passage_at);
         let wait = match next {
             _ if busy => 0,
             NEVER => -1,
@@ -227,10 +256,8 @@ extern "C-unwind" fn enter(io: *mut c_void) -> *mut c_void {
                 }
             }
         }
-        if ADOPTS.load(SeqCst) {
-            // Nobody is between its start and its place in the list.
-            let _spawning = lock(&SPAWNING);
-            linux::signal::reap_strangers(|pid| lock(&io.hands).children.values().any(|child| child.pid() == pid));
+        if let Some(world) = World::existing() {
+            world.orphanage.reap(io);
         }
     }
 }
@@ -266,7 +293,7 @@ fn act(io: &'static Io, number: u64, child: &Arc<Child>, look: impl FnOnce(&Chil
             child.last_words();
             // While the child is not reaped its group's number is its own.
             lock(&io.guardian).forget(child.index());
-            let ended = child.reap();
+            let ended = child.reap(&mut lock(&child.said));
             child.descriptors().into_iter().for_each(|(_, fd)| io.poller.remove(fd));
             lock(&io.hands).children.remove(&number);
             child.tell_end(ended);

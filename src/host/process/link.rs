@@ -24,6 +24,8 @@ use crate::world::{World, lock};
 
 /// `podkeep_child_run` was called in this program: it can be started anew.
 static ASKED: AtomicBool = AtomicBool::new(false);
+/// This program was started for a pod, and has not come to run it: as a host it would start itself anew, and so on.
+static UNCLAIMED: AtomicBool = AtomicBool::new(false);
 
 /// The runtimes a child of this program can run. An export keeps none of them alive.
 pub(crate) type Exports = HashMap<&'static CStr, Weak<RuntimeCell>>;
@@ -46,6 +48,11 @@ pub(super) fn check_exported(runtime: &Arc<RuntimeCell>, pod: &str) -> Result<()
     if std::env::var_os(MARKER).is_some() {
         return Err(Error::state(format!(
             "pod {pod:?}: this process is itself a pod's child and has not claimed its pod; call podkeep_child_run first thing in main"
+        )));
+    }
+    if UNCLAIMED.load(SeqCst) {
+        return Err(Error::state(format!(
+            "pod {pod:?}: this process is itself a pod's child and could not claim its pod; end it, as podkeep_child_run has asked for"
         )));
     }
     if !ASKED.load(SeqCst) {
@@ -82,29 +89,58 @@ struct Outbox {
     ended: bool,
 }
 
+impl Outbox {
+    /// The newest status takes its place among the words; false: there is none.
+    fn write_status(&mut self) -> bool {
+        let status = self.status.take();
+        let there = status.is_some();
+        status.into_iter().for_each(|text| Frame::Status(text).write(&mut self.bytes));
+        there
+    }
+}
+
 impl Link {
+    pub(super) fn new(socket: OwnedFd, block: &'static Block) -> Result<Link> {
+        let bell = linux::event_fd().map_err(|e| Error::resources(format!("no descriptor: {}", linux::describe(e))))?;
+        Ok(Link { socket, bell, block, outbox: Mutex::default(), pod: Mutex::default() })
+    }
+
+    /// Whether something did not go at once.
+    pub(super) fn is_behind(&self) -> bool {
+        !lock(&self.outbox).bytes.is_empty()
+    }
+
+    /// Sends of that what the socket takes now. Rings for nobody: whoever calls this waits for the socket himself.
+    pub(super) fn catch_up(&self) {
+        self.push(&mut lock(&self.outbox), false);
+    }
+
     fn send(&self, frame: &Frame) {
         let mut outbox = lock(&self.outbox);
         if !outbox.ended {
             frame.write(&mut outbox.bytes);
-            self.flush(&mut outbox, false);
+            self.flush(&mut outbox);
         }
     }
 
-    /// Sends what the socket takes; the link's thread sends the rest. With `wait`: all, or the host is gone.
-    fn flush(&self, outbox: &mut Outbox, wait: bool) {
+    /// Sends what the socket takes; the link's thread sends the rest.
+    fn flush(&self, outbox: &mut Outbox) {
+        if !self.push(outbox, false) {
+            linux::signal_fd(&self.bell);
+        }
+    }
+
+    /// Sends what the socket takes; with `wait` all. True: all went, or the host is gone.
+    fn push(&self, outbox: &mut Outbox, wait: bool) -> bool {
         loop {
-            if outbox.bytes.is_empty() {
-                match outbox.status.take() {
-                    Some(text) => Frame::Status(text).write(&mut outbox.bytes),
-                    None => return,
-                }
+            if outbox.bytes.is_empty() && !outbox.write_status() {
+                return true;
             }
             match send_some(&self.socket, &outbox.bytes, wait) {
                 Ok(n) => drop(outbox.bytes.drain(..n)),
                 Err(libc::EINTR) => {}
-                Err(libc::EAGAIN) => return linux::signal_fd(&self.bell),
-                Err(_) => return outbox.bytes.clear(), // the host is gone, and its guardian comes
+                Err(libc::EAGAIN) => return false,
+                Err(_) => outbox.bytes.clear(), // the host is gone, and its guardian comes
             }
         }
     }
@@ -136,21 +172,24 @@ impl Link {
     }
 
     fn tell_records(&self, pod: &PodRef) {
-        let records = lock(&pod.cell().cold).records();
-        self.tell_up_to(&records, records.len(), &mut lock(&self.outbox));
+        let (records, hook) = lock(&pod.cell().cold).records_and_hooks();
+        self.tell_up_to(&records, hook, records.len(), &mut lock(&self.outbox));
     }
 
-    /// Tells of the failures before `end` that were not told yet.
-    fn tell_up_to(&self, records: &[Record], end: usize, outbox: &mut Outbox) {
+    /// Tells of the failures before `end` that were not told yet. The hook's own is told as such, whoever comes first: it
+    /// may be told anew.
+    fn tell_up_to(&self, records: &[Record], hook: Option<usize>, end: usize, outbox: &mut Outbox) {
         let new = records.get(outbox.told..end).unwrap_or_default();
         if outbox.ended || new.is_empty() {
             return;
         }
-        for record in new {
-            Frame::Record(told(record)).write(&mut outbox.bytes);
+        for (at, record) in new.iter().enumerate() {
+            let is_hooks = hook == Some(outbox.told + at);
+            let frame = if is_hooks { Frame::HookRecord } else { Frame::Record };
+            frame(told(record)).write(&mut outbox.bytes);
         }
         outbox.told = end;
-        self.flush(outbox, false);
+        self.flush(outbox);
     }
 
     /// The hook has said of itself what stands at `at` in the chain: for the first time, or anew.
@@ -158,11 +197,11 @@ impl Link {
         let records = lock(&pod.cell().cold).records();
         let Some(record) = records.get(at) else { return };
         let mut outbox = lock(&self.outbox);
-        self.tell_up_to(&records, at, &mut outbox);
+        self.tell_up_to(&records, Some(at), at, &mut outbox);
         if !outbox.ended {
             Frame::HookRecord(told(record)).write(&mut outbox.bytes);
             outbox.told = outbox.told.max(at + 1);
-            self.flush(&mut outbox, false);
+            self.flush(&mut outbox);
         }
     }
 
@@ -170,7 +209,7 @@ impl Link {
         let mut outbox = lock(&self.outbox);
         if !outbox.ended {
             outbox.status = Some(text.to_owned());
-            self.flush(&mut outbox, false);
+            self.flush(&mut outbox);
         }
     }
 
@@ -197,13 +236,14 @@ impl Link {
         let mut outbox = lock(&self.outbox);
         if !outbox.ended {
             outbox.ended = true;
+            outbox.write_status(); // one that waits for its turn: nothing follows the end
             Frame::End { failed: pod.life().failed() }.write(&mut outbox.bytes);
-            self.flush(&mut outbox, true);
+            self.push(&mut outbox, true);
         }
     }
 }
 
-fn told(record: &Record) -> Told {
+pub(super) fn told(record: &Record) -> Told {
     let Record { phase, kind, code, ref message, ref data, .. } = *record;
     Told { phase, kind, code, message: message.clone(), data: data.to_vec() }
 }
@@ -231,9 +271,15 @@ pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<Runtime
     // Removed whatever comes of it: it is for this process alone.
     process::forget_variable(c"PODKEEP_CHILD");
     // Inherited by a process that it was not made for it says nothing.
-    let Some(Mark { channel, block, shown, errand, .. }) = marker.filter(|mark| mark.pid == process::own_pid()) else {
-        return Ok(Claim::None);
-    };
+    let Some(mark) = marker.filter(|mark| mark.pid == process::own_pid()) else { return Ok(Claim::None) };
+    UNCLAIMED.store(true, SeqCst);
+    let claim = claim_marked(mark, load);
+    UNCLAIMED.store(!matches!(claim, Ok(Claim::None | Claim::Pod(_))), SeqCst);
+    claim
+}
+
+fn claim_marked(mark: Mark, load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<RuntimeCell>>) -> Result<Claim> {
+    let Mark { channel, block, shown, errand, .. } = mark;
     let mapped = match Mapped::open(block, process::own_pid()) {
         Ok(mapped) => mapped,
         // A command may close what it does not know.
@@ -271,8 +317,7 @@ pub(crate) fn claim(load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc<Runtime
     };
     // SAFETY: the host made this descriptor for this process, which has just taken its block; nobody else has it.
     let socket = unsafe { OwnedFd::from_raw_fd(channel) };
-    let bell = linux::event_fd().map_err(|e| Error::resources(format!("no descriptor: {}", linux::describe(e))))?;
-    let link = Arc::new(Link { socket, bell, block: mapped.block(), outbox: Mutex::default(), pod: Mutex::default() });
+    let link = Arc::new(Link::new(socket, mapped.block())?);
     link.block.claimed.store(1, Release);
     link.block.wait_for_go();
     let made = runtime.and_then(|runtime| {
@@ -318,10 +363,9 @@ extern "C-unwind" fn enter(link: *mut c_void) -> *mut c_void {
     linux::refuse_cancellation();
     linux::name_thread(c"podkeep-link");
     loop {
-        let pending = !lock(&link.outbox).bytes.is_empty();
-        poll::wait_for(&link.socket, pending, &link.bell);
+        poll::wait_for(&link.socket, link.is_behind(), &link.bell);
         linux::drain_fd(&link.bell);
-        link.flush(&mut lock(&link.outbox), false);
+        link.catch_up();
         // Whatever the host says it means "look": so nothing is kept of it, and this thread allocates nothing.
         let mut piece = [0; 64];
         match recv_some(&link.socket, &mut piece) {

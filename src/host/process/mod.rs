@@ -13,7 +13,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result, Status};
@@ -30,6 +30,8 @@ use crate::world::{World, lock};
 mod block;
 mod child;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod guardian;
 mod io;
 pub(crate) mod link;
@@ -39,7 +41,7 @@ pub(crate) mod program;
 mod shown;
 mod stderr;
 
-pub(crate) use io::{Io, adopt, look_for_orphans};
+pub(crate) use io::{Io, Orphanage, adopt, adopt_no_more, look_for_orphans};
 use program::Vector;
 
 /// What a process pod has beyond any pod.
@@ -92,10 +94,16 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
     };
     if let Some(socket) = &notify {
         program::set(&mut env, "NOTIFY_SOCKET", socket.address().as_bytes());
+        // Without WATCHDOG_PID: any of the command's own processes may feed it, so that one behind a shell knows, too.
+        if cell.watchdog != 0 {
+            program::set(&mut env, "WATCHDOG_USEC", (cell.watchdog / 1000).to_string().as_bytes());
+        }
     }
     let (executable, argv) = match source {
         Source::Own => (Ok(program::own_executable()), program::own_arguments()),
-        Source::Command(argv) | Source::Program(argv) => (program::search(&argv[0], &env), argv.clone()),
+        Source::Command(argv) | Source::Program(argv) => {
+            (program::search(&argv[0], &env, process.cwd.as_deref()), argv.clone())
+        }
         Source::Library { .. } => {
             let library = linux::process::own_path().unwrap_or_default();
             program::set(&mut env, "PODKEEP_LIBRARY", library.as_bytes());
@@ -113,7 +121,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
     let null = process::null_device().map_err(refused)?;
     let (argv, envp) = (Vector::new(argv, None), Vector::new(env, Some(&marker)));
     let group = lock(&io.guardian).place(pod.index());
-    let spawning = io::adopts().then(|| lock(&io::SPAWNING));
+    let spawning = world.orphanage.spawning();
     let spawned = spawn::spawn(&Plan {
         program: &executable,
         argv: argv.pointers(),
@@ -129,7 +137,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
         ],
         pid_digits: marker.digits(),
         group,
-        outcome: &view.outcome,
+        pid: &view.pid,
     });
     drop((null, write_stderr, theirs, memory));
     let spawned = match spawned {
@@ -155,21 +163,25 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
         view,
         stderr_pipe: stderr,
         stderr: Mutex::default(),
+        passage: &io.passage,
         notify,
         said: Mutex::default(),
         stopped: false.into(),
     });
     // The thread hears nothing of this child before the state is told.
-    let said = lock(&child.said);
+    let mut said = lock(&child.said);
     if let Err(error) = io.keep(&child) {
-        process::signal_group(child.pid, libc::SIGKILL);
+        process::signal_group(&child.pidfd, child.pid, libc::SIGKILL);
         lock(&io.guardian).forget(pod.index());
-        process::reap(&child.pidfd);
+        child.reap(&mut said);
         return Err(refused(error));
     }
     drop(spawning);
     pod.tid.store(child.pid, Relaxed);
     *lock(&process.live) = Some(child.clone());
+    if pod.life().state() == State::New {
+        pod.set_ready_limit();
+    }
     pod.advance(Event::Launch);
     if let Source::Command(_) = source {
         // A command has no init that anybody could see: it runs as soon as it is there.
@@ -230,8 +242,8 @@ fn not_run(pod: &PodRef, code: i32, sentence: &str) -> Result<()> {
 fn after_life(pod: &PodRef) {
     let io = World::existing().and_then(|world| *lock(&world.io));
     match (pod.life().state(), io) {
-        // Of a group's member the group says when.
-        (State::Restarting, Some(_)) if pod.cell().restart_at.load(Relaxed) == NEVER => {}
+        // Of a group's member the group says when; it may have done so by now (`revive_soon`).
+        (State::Restarting, Some(_)) if pod.cell().group.load(Acquire) != 0 => {}
         (State::Restarting, Some(io)) => io.revive_later(pod.clone(), pod.cell().restart_at.load(Relaxed)),
         _ => finish(pod),
     }
@@ -293,7 +305,7 @@ pub(crate) fn stop(process: &Process) {
 /// Keeps the limit of a stop: the grace, then the time until SIGKILL (L12). When to look again.
 pub(crate) fn force(pod: &PodRef, process: &Process) -> Nanos {
     let now = linux::now();
-    match pod.stop_deadline(now) {
+    match pod.stop_deadline() {
         NEVER => return NEVER,
         at if now < at => return at,
         _ => {}
@@ -304,19 +316,40 @@ pub(crate) fn force(pod: &PodRef, process: &Process) -> Nanos {
         return NEVER;
     }
     let message = format!("the grace is spent and the process was made to end: {}", explain(pod));
-    {
+    let failed = {
         // `extend` takes this lock, too.
         let mut cold = lock(&pod.cell().cold);
         if linux::now() < pod.stop_limit.load(Relaxed) || pod.life().state() != State::Stopping {
             return pod.stop_limit.load(Relaxed);
         }
+        let failed = pod.step(Event::Fail);
+        if failed.is_none() && pod.life().state().is_final() {
+            return NEVER; // it has ended in this moment
+        }
         cold.push(pod.record(child.phase(), Kind::Timeout, 0, &message));
         pod.stop_limit.store(linux::now().saturating_add(process.kill_after).min(NEVER - 1), Relaxed);
         cold.extended = pod.cell().extend_max; // what comes now cannot be put off
+        failed
+    };
+    if let Some(step) = failed {
+        pod.announce(step);
     }
-    pod.advance(Event::Fail);
     child.ask_to_end();
     pod.stop_limit.load(Relaxed)
+}
+
+/// Waits, not beyond `limit`, until the host's stderr has taken what children that have ended left for it; false: it takes
+/// nothing more.
+pub(crate) fn pass_on_the_rest(world: &World, limit: Nanos) -> bool {
+    let io = *lock(&world.io);
+    io.is_none_or(|io| io.passage.drain(limit))
+}
+
+/// The same for a pod that has ended and its process with it: what was not passed on is told by its failure.
+pub(crate) fn pass_on_or_tell(pod: &PodRef, world: &World) {
+    if !pass_on_the_rest(world, NEVER) {
+        lock(&pod.cell().cold).mend_records(child::not_all_passed_on);
+    }
 }
 
 /// The checks of a command's arguments.

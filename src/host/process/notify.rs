@@ -7,7 +7,7 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::ptr;
@@ -15,7 +15,7 @@ use std::ptr;
 use crate::linux;
 
 /// The longest message taken; systemd takes half of it.
-const LONGEST: usize = 8192;
+pub(super) const LONGEST: usize = 8192;
 /// A parent's parent's parent ... of a sender is looked at so many times.
 const GENERATIONS: usize = 64;
 /// The largest errno of the kernel's ABI.
@@ -68,7 +68,9 @@ impl Socket {
             socket.set_nonblocking(true)?;
             Ok(socket)
         };
-        let fd: OwnedFd = open().map_err(|error: io::Error| error.raw_os_error().unwrap_or(libc::EINVAL))?.into();
+        let socket = open().map_err(|error: io::Error| error.raw_os_error().unwrap_or(libc::EINVAL))?;
+        // Not in the place of a standard stream that the host has closed.
+        let fd = linux::process::owned(socket.into_raw_fd())?;
         let on: c_int = 1;
         // SAFETY: the option is a readable int. Nobody knows the address yet, so nothing can have come without a sender.
         let rc = unsafe {
@@ -229,7 +231,7 @@ pub(super) fn kin(pid: i32) -> Option<Kin> {
 
 /// From the text of a stat file: `pid (name) state parent group ...`. A process chooses its name, spaces and parentheses
 /// and all; behind the last parenthesis are numbers alone.
-fn kin_in(stat: &[u8]) -> Option<Kin> {
+pub(super) fn kin_in(stat: &[u8]) -> Option<Kin> {
     let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
     let mut fields = std::str::from_utf8(&stat[name_ends + 1..]).ok()?.split_ascii_whitespace();
     let _state = fields.next()?;

@@ -5,7 +5,7 @@
 //! descriptors may not be looked at (another user's process, or one that is not dumpable, and we are not root), the
 //! answer is no.
 
-mod diag;
+pub(super) mod diag;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -46,7 +46,7 @@ fn listeners(port: u16, child: i32) -> Vec<u64> {
 
 /// Adds the inodes of the sockets that listen on `port`. The table may be long (it has all connections, too), so it is
 /// read line by line.
-fn add_listeners(mut table: impl BufRead, port: u16, sockets: &mut Vec<u64>) {
+pub(super) fn add_listeners(mut table: impl BufRead, port: u16, sockets: &mut Vec<u64>) {
     let mut line = Vec::new();
     while table.read_until(b'\n', &mut line).is_ok_and(|len| len != 0) {
         sockets.extend(std::str::from_utf8(&line).ok().and_then(|line| listener(line, port)));

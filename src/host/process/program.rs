@@ -5,13 +5,13 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU8;
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
 
 use super::block::Errand;
 use crate::error::{Error, Result, Status};
 use crate::linux;
-use crate::world::lock;
+use crate::world::World;
 
 /// In the environment of a child: see [`Marker`].
 pub(crate) const MARKER: &str = "PODKEEP_CHILD";
@@ -130,23 +130,28 @@ pub(crate) struct NoProgram {
     pub(crate) sentence: String,
 }
 
-/// The file that `name` stands for: itself with a slash in it, else the first of the child's PATH.
-pub(crate) fn search(name: &CStr, environment: &[CString]) -> std::result::Result<CString, NoProgram> {
+/// The file that `name` stands for: itself with a slash in it, else the first of the child's PATH, as seen from its directory.
+pub(crate) fn search(
+    name: &CStr,
+    environment: &[CString],
+    cwd: Option<&CStr>,
+) -> std::result::Result<CString, NoProgram> {
     let text = name.to_string_lossy();
     if name.to_bytes().contains(&b'/') {
         return Ok(name.to_owned()); // relative to the child's directory: the exec will tell
     }
     // Without a PATH the C library's own default.
     let path = value(environment, "PATH").unwrap_or(OsStr::new("/bin:/usr/bin"));
+    let here = cwd.map_or(Path::new(""), |cwd| Path::new(OsStr::from_bytes(cwd.to_bytes())));
     let mut denied = None;
     for directory in std::env::split_paths(path) {
         let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
         let file = directory.join(OsStr::from_bytes(name.to_bytes()));
-        if is_program(&file) {
+        if is_program(&here.join(&file)) {
             return CString::new(file.into_os_string().into_vec())
                 .map_err(|_| NoProgram { code: 127, sentence: format!("the path of {text:?} holds a NUL") });
         }
-        if file.is_file() {
+        if here.join(&file).is_file() {
             denied.get_or_insert(file);
         }
     }
@@ -160,29 +165,39 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Given by the user; before anything else.
-static GIVEN: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// Given by the user, before anything else; null: nothing was. It lives as long as the process, and no lock guards it that
+/// the child of a fork could find taken.
+static GIVEN: AtomicPtr<c_char> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Says where the `podkeep` program is; `None`: it is looked for.
 pub(crate) fn set_podkeep(path: Option<&CStr>) -> Result<()> {
-    let path = path.map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes())));
-    if let Some(path) = &path
-        && !is_program(path)
-    {
-        return Err(Error::new(Status::NotFound, format!("path is {path:?}: there is no program")));
-    }
-    // A relative path means what it means now, wherever the process goes later.
-    let path = path.map(|path| std::path::absolute(&path).unwrap_or(path));
-    *lock(&GIVEN) = path;
+    let kept = match path.map(|path| Path::new(OsStr::from_bytes(path.to_bytes()))) {
+        None => std::ptr::null(),
+        Some(path) if !is_program(path) => {
+            return Err(Error::new(Status::NotFound, format!("path is {path:?}: there is no program")));
+        }
+        Some(path) => {
+            // A relative path means what it means now, wherever the process goes later.
+            let path = std::path::absolute(path).unwrap_or(path.to_path_buf());
+            World::get()?.intern(&CString::new(path.into_os_string().into_vec()).unwrap_or_default())?.as_ptr()
+        }
+    };
+    GIVEN.store(kept.cast_mut(), Release);
     Ok(())
+}
+
+fn given() -> Option<PathBuf> {
+    let path = GIVEN.load(Acquire);
+    // SAFETY: null, or a string that lives as long as the process.
+    let path = (!path.is_null()).then(|| unsafe { CStr::from_ptr(path) })?;
+    Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
 }
 
 /// The `podkeep` program: as it was given, as the environment says, beside the library, in PATH.
 pub(crate) fn podkeep() -> Result<CString> {
-    let given = lock(&GIVEN).clone();
     let believed = !linux::process::is_privileged();
     let told = std::env::var_os(PROGRAM_VARIABLE).filter(|_| believed).map(PathBuf::from);
-    let mut looked: Vec<PathBuf> = given.into_iter().chain(told).collect();
+    let mut looked: Vec<PathBuf> = given().into_iter().chain(told).collect();
     if looked.is_empty() {
         let library = linux::process::own_path().map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
         let beside = library.as_deref().and_then(Path::parent).map(Path::to_path_buf);
@@ -252,11 +267,15 @@ mod tests {
     #[test]
     fn programs_are_found_in_the_childs_path() {
         let environment = [c"PATH=/nowhere:/bin".to_owned()];
-        assert_eq!(search(c"sh", &environment).ok(), Some(c"/bin/sh".to_owned()));
-        assert_eq!(search(c"./sh", &environment).ok(), Some(c"./sh".to_owned()));
-        let none = search(c"no-such-program", &environment).err().unwrap();
+        assert_eq!(search(c"sh", &environment, None).ok(), Some(c"/bin/sh".to_owned()));
+        assert_eq!(search(c"./sh", &environment, None).ok(), Some(c"./sh".to_owned()));
+        let none = search(c"no-such-program", &environment, None).err().unwrap();
         assert_eq!((none.code, none.sentence.contains("no-such-program")), (127, true));
-        let denied = search(c"passwd", &[c"PATH=/etc".to_owned()]).err().unwrap();
+        let denied = search(c"passwd", &[c"PATH=/etc".to_owned()], None).err().unwrap();
         assert_eq!(denied.code, 126);
+        // What is relative in PATH is so to the directory in which the child begins.
+        let relative = [c"PATH=bin".to_owned()];
+        assert_eq!(search(c"sh", &relative, Some(c"/")).ok(), Some(c"bin/sh".to_owned()));
+        assert_eq!(search(c"sh", &relative, Some(c"/bin")).err().unwrap().code, 127);
     }
 }

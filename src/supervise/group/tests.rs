@@ -50,7 +50,7 @@ impl World {
         for m in 0..count {
             let grace = [0, 1, 5, 50, 1000, NEVER][dice.below(6) as usize];
             let after = (0..m).filter(|_| dice.one_in(3)).collect();
-            course.add(Member { after, significant: dice.one_in(5), grace });
+            course.add(Member { after, significant: dice.one_in(5), restarts: true, grace });
             pods.push(Pod::random(grace, restless, &mut dice));
         }
         let model = Model {
@@ -385,7 +385,7 @@ fn a_million_steps_of_random_groups_against_a_simple_model() {
 fn course(strategy: Strategy, keep_going: bool, members: &[(&[usize], bool)]) -> (Course, Vec<Seen>) {
     let mut course = Course::new(strategy, keep_going, 0);
     for &(after, significant) in members {
-        course.add(Member { after: after.to_vec(), significant, grace: 10 });
+        course.add(Member { after: after.to_vec(), significant, restarts: true, grace: 10 });
     }
     course.start();
     (course, vec![Seen { state: State::New, failed: false, ready: false, life: 0, due: 0 }; members.len()])

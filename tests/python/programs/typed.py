@@ -93,6 +93,17 @@ def use_groups() -> int:
     return db.restarts
 
 
+def use_control() -> str:
+    with podkeep.Control(tls_cert="cert.pem", tls_key="key.pem", tls_client_ca="ca.pem") as control:
+        state: podkeep.State = podkeep.query(control.address, "web", timeout=1)
+        try:
+            podkeep.terminate(control.address, "web")
+        except (podkeep.Denied, podkeep.NotFound, podkeep.Unreachable) as error:
+            print(error.status)
+    podkeep.Control(8080)  # type: ignore[arg-type]
+    return str(state)
+
+
 async def use_async() -> None:
     async with podkeep.Group() as group:
         await group.ready(timeout=1)

@@ -13,6 +13,8 @@
     podkeep.Pod.command("redis-server")                 # any program
     podkeep.Group(strategy="one_for_all")               # pods that live together
     podkeep.run(Web, args=(8080,))                      # the same as a container's main process
+    podkeep.Control("unix:/run/web.sock")               # reached from outside, as by
+    podkeep.terminate("unix:/run/web.sock", "web")
 
 All names are the contract's; times are in seconds.
 
@@ -28,7 +30,8 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from ._abi import version as _version
 from ._context import Context
-from ._errors import Error, Forked, PodEnded, PodFailed, PodTimeout, Unsupported
+from ._control import Control, query, terminate
+from ._errors import Denied, Error, Forked, NotFound, PodEnded, PodFailed, PodTimeout, Unreachable, Unsupported
 from ._exit import abandoned, shutdown
 from ._failure import Failure
 from ._group import Group
@@ -64,6 +67,8 @@ __all__ = [
     "FOREVER",
     "AsyncRuntime",
     "Context",
+    "Control",
+    "Denied",
     "Error",
     "Event",
     "Failure",
@@ -71,6 +76,7 @@ __all__ = [
     "Group",
     "Kind",
     "Monitor",
+    "NotFound",
     "Phase",
     "Pod",
     "PodEnded",
@@ -79,13 +85,16 @@ __all__ = [
     "Runtime",
     "State",
     "Status",
+    "Unreachable",
     "Unsupported",
     "__version__",
     "abandoned",
     "current_context",
+    "query",
     "run",
     "runtime",
     "set_log",
     "set_program",
     "shutdown",
+    "terminate",
 ]

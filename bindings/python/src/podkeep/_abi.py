@@ -97,6 +97,16 @@ class MemberOptions(Structure):
     ]
 
 
+class ControlOptions(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("address", c_char_p),
+        ("tls_cert", c_char_p),
+        ("tls_key", c_char_p),
+        ("tls_client_ca", c_char_p),
+    ]
+
+
 class Event(Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -118,6 +128,7 @@ STRUCTS: Dict[str, Any] = {
     "podkeep_pod_options": PodOptions,
     "podkeep_group_options": GroupOptions,
     "podkeep_member_options": MemberOptions,
+    "podkeep_control_options": ControlOptions,
     "podkeep_event": Event,
 }
 
@@ -191,6 +202,11 @@ PROTOTYPES: Dict[str, Tuple[Any, List[Any]]] = {
     "podkeep_monitor_fd": (c_int32, [c_void_p, POINTER(c_int)]),
     "podkeep_monitor_next": (c_int32, [c_void_p, POINTER(Event), c_int64]),
     "podkeep_monitor_free": (c_int32, [c_void_p]),
+    "podkeep_control_serve": (c_int32, [POINTER(ControlOptions), _OUT]),
+    "podkeep_control_address": (c_int32, [c_void_p, POINTER(c_char_p)]),
+    "podkeep_control_free": (c_int32, [c_void_p]),
+    "podkeep_terminate": (c_int32, [c_char_p, c_char_p, c_int64]),
+    "podkeep_query": (c_int32, [c_char_p, c_char_p, c_int64, POINTER(c_int32)]),
     "podkeep_set_log": (c_int32, [Log, c_int32, c_void_p, Drop]),
 }
 

@@ -37,6 +37,8 @@ class AsyncRuntime(Runtime):
 
 
 class _AsyncDriver(Driver):
+    looped = True
+
     def __init__(self, cls: Type[Runtime], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         super().__init__(cls, args, kwargs)
         self.loop: Optional[asyncio.AbstractEventLoop] = None
@@ -147,7 +149,13 @@ def _end(loop: asyncio.AbstractEventLoop) -> None:
         if left:
             loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
+        try:
+            loop.run_until_complete(loop.shutdown_default_executor())
+        except RuntimeError:
+            # It starts a thread, and at the interpreter's exit (from 3.12 on) none can be started any more.
+            executor = getattr(loop, "_default_executor", None)
+            if executor is not None:
+                executor.shutdown(wait=True)
     finally:
         asyncio.set_event_loop(None)
         loop.close()

@@ -47,7 +47,10 @@ def _code(returned: object) -> int:
 
 
 def _begin(kept: Kept, address: Any, name: str) -> Context:
-    context = Context(address)
+    # One object a life: what the runtime keeps of it in __init__ is what run_forever gets.
+    context = kept.context
+    if context is None or context._address != address:
+        context = kept.context = Context(address)
     kept.threads.add(threading.get_ident())
     _thread.enter(context, name)
     return context
@@ -63,6 +66,7 @@ def _init(address: Any, config: Optional[int], state: Any) -> int:
         kept = _kept.home.find(config)
         if kept is None:
             return _abi.CANCELLED
+        kept.context = None
         context = _begin(kept, address, kept.name)
         try:
             kept.driver.make(context)
@@ -132,20 +136,12 @@ def _cancel(address: Any, state: Optional[int]) -> None:
         pass
 
 
-def _drop(config: Optional[int]) -> None:
-    try:
-        _kept.home.drop(config)
-    except BaseException:
-        pass
-
-
 _INIT = _abi.Init(_init)
 _RUN_FOREVER = _abi.Step(_run_forever)
 _TEARDOWN = _abi.Step(_teardown)
 _CANCEL = _abi.Hook(_cancel)
-_DROP = _abi.Drop(_drop)
 # An abandoned pod may still be inside one of these when the interpreter takes its modules apart: they stay for ever.
-for _trampoline in (_INIT, _RUN_FOREVER, _TEARDOWN, _CANCEL, _DROP):
+for _trampoline in (_INIT, _RUN_FOREVER, _TEARDOWN, _CANCEL):
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_trampoline))
 
 
@@ -160,5 +156,4 @@ def spec(kept: Kept, name: bytes) -> _abi.RuntimeSpec:
     if kept.driver.hooked:
         made.cancel = _CANCEL
     made.config = kept.number
-    made.drop = _DROP
     return made

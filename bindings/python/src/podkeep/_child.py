@@ -82,6 +82,7 @@ def main(hooked: bool) -> NoReturn:
     """Called by the child's command line; ends the process with the exit code that the pod's life has."""
     name = os.fsencode(sys.argv[1])
     kept = Kept(_Arrival(hooked), _abi.text(name), pickles=True)
+    kept.enter()
     handle = c_void_p()
     _errors.check(_abi.lib.podkeep_runtime_new(byref(_callbacks.spec(kept, name)), byref(handle)))
     kept.runtime = handle.value or 0

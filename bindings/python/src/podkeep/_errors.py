@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NoReturn, Optional
 
 from . import _abi
@@ -40,8 +39,7 @@ class PodFailed(Error):
             add_trace(self, failure.pod_name, failure.traceback)
 
     def __reduce__(self) -> "tuple[object, ...]":
-        # The record travels; the exception object stays behind, it may not be picklable.
-        return type(self), (dataclasses.replace(self.failure, exception=None),)
+        return type(self), (self.failure,)
 
     @property
     def pod_name(self) -> str:
@@ -107,19 +105,33 @@ class Unsupported(Error):
     status = Status.UNSUPPORTED
 
 
+class Denied(Error):
+    """Whoever serves that address lets this process ask for nothing."""
+
+    status = Status.DENIED
+
+
+class Unreachable(Error):
+    """Nobody answers at that address."""
+
+    status = Status.UNREACHABLE
+
+
+class NotFound(Error):
+    """There is nothing of that name, or in that place."""
+
+    status = Status.NOT_FOUND
+
+
+_OWN = {one.status: one for one in (Forked, Unsupported, PodEnded, PodTimeout, Denied, Unreachable, NotFound)}
+
+
 def fail(status: int, sentence: Optional[str] = None) -> NoReturn:
     """Raises what a status stands for, with the library's sentence of this thread."""
     said = Status(status)
     message = sentence or _abi.last_error() or _abi.text(_abi.lib.podkeep_status_name(status))
-    if said is Status.FORKED:
-        raise Forked(message)
-    if said is Status.UNSUPPORTED:
-        raise Unsupported(message)
-    if said is Status.ENDED:
-        raise PodEnded(message)
-    if said is Status.TIMEOUT:
-        raise PodTimeout(message)
-    raise Error(message, said)
+    own = _OWN.get(said)
+    raise Error(message, said) if own is None else own(message)
 
 
 def check(status: int) -> None:

@@ -2,15 +2,20 @@
 
 A pod's thread must not be left in Python when the interpreter is taken apart: CPython up to 3.13 ends such a thread where
 it stands, later ones hang it. So the first pod registers a handler that runs while everything still works: it cancels all
-pods, joins them within their graces, and closes the way in.
+pods, joins them within their graces, closes the services by which others reach them, and closes the way in.
+
+Before that handler Python waits for its threads, those of executors first. One of these may be at work for a pod until
+that is cancelled (``asyncio.to_thread(ctx.wait)``), so where there are any the pods end then.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import logging
 import sys
+import threading
 import time
 from ctypes import byref, c_uint32
 from typing import List, Optional
@@ -20,10 +25,11 @@ from ._kept import Home, Kept
 from ._times import of_wait
 from ._words import State, Status
 
-# A join returns a moment before the last reference to the table's entry is gone.
-_DROP_S = 1.0
 # For threads that an exception gets back out of Python code at the interpreter's end.
 _LATE_S = 0.5
+
+# That ``_before_joins`` is called.
+_joins_hooked = False
 
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.restype = ctypes.c_int
@@ -31,22 +37,91 @@ _raise_in_thread.argtypes = [ctypes.c_ulong, ctypes.py_object]
 
 
 def hook() -> None:
-    """Makes sure that this process's end will be seen to; called before a pod is made."""
+    """Makes sure that this process's end will be seen to; called before a pod, a group or a control service is made."""
     home = _kept.home
     if home.ending:
-        raise _errors.Error("podkeep was shut down, or the interpreter is ending: no pod can be made", Status.INVALID_STATE)
+        why = "podkeep was shut down, or the interpreter is ending: nothing can be made any more"
+        raise _errors.Error(why, Status.INVALID_STATE)
     if home.exit_hooked:
         return
     home.exit_hooked = True
     # A fork inherits the registration or, from multiprocessing, does not: once more is harmless, twice is not needed.
     atexit.unregister(_at_exit)
     atexit.register(_at_exit)
+    _hook_joins()
     # A child of multiprocessing may leave by os._exit, past atexit; its own finalizers do run.
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         from multiprocessing.util import Finalize
 
         Finalize(None, _at_exit, exitpriority=100)
+
+
+def _hook_joins() -> None:
+    """Comes before Python waits for its executors: they registered first, the last to register is called first."""
+    global _joins_hooked
+    import concurrent.futures.thread  # noqa: F401
+
+    register = getattr(threading, "_register_atexit", None)
+    if register is None or _joins_hooked:
+        return
+    try:
+        register(_before_joins)
+    except RuntimeError:
+        return  # the main thread has ended already: the exit handler is left
+    # Inherited by a fork.
+    _joins_hooked = True
+
+
+def _before_joins() -> None:
+    """The main thread has ended.
+
+    Where executors have threads, or pods event loops, whose teardown may use one, the pods end now: executors still
+    take work. They wait for the program's own threads that are no daemons, as they would without executors; by then these
+    take no work any more.
+    """
+    home = _kept.home
+    if home.ended or not any(_lives(kept) for kept in home.all()):
+        return
+    if _others():
+        try:
+            threading.Thread(target=_after_others, args=(home,), name="podkeep exit", daemon=True).start()
+            return
+        except RuntimeError:
+            pass  # 3.12.0 and 3.12.1 let none be started by now
+    if _is_due(home):
+        _end_all(home)
+
+
+def _after_others(home: Home) -> None:
+    for thread in _others():
+        thread.join()
+    if _is_due(home):
+        _end_all(home)
+
+
+def _workers() -> "List[threading.Thread]":
+    """The threads of executors, for which Python waits first."""
+    module = sys.modules.get("concurrent.futures.thread")
+    # Held while one is started and noted.
+    with getattr(module, "_global_shutdown_lock", None) or contextlib.nullcontext():
+        return list(getattr(module, "_threads_queues", ()))
+
+
+def _others() -> "List[threading.Thread]":
+    """The threads for which Python waits then."""
+    known = {threading.main_thread(), threading.current_thread(), *_workers()}
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in known]
+
+
+def _is_due(home: Home) -> bool:
+    looped = any(kept.driver.looped for kept in home.all() if _lives(kept))
+    return looped or any(worker.is_alive() for worker in _workers())
+
+
+def _lives(kept: Kept) -> bool:
+    state = kept.state()
+    return state is not None and state is not State.NEW and not state.final
 
 
 def shutdown(timeout: Optional[float] = None) -> int:
@@ -106,15 +181,25 @@ def _at_exit() -> None:
         return
     home.ending = home.ended = True
     try:
-        _join_all(home, None)
-        _bring_back(home)
+        _end_all(home)
         _release(home)
-    except KeyboardInterrupt:
-        # Asked for a second time: whoever is still running is left to the interpreter.
-        _tell(home)
     finally:
+        for control in list(home.controls):
+            control.close()
         _log.silence()
         _close(home)
+
+
+def _end_all(home: Home) -> None:
+    if home.left:
+        return
+    try:
+        _join_all(home, None)
+        _bring_back(home)
+    except KeyboardInterrupt:
+        # Asked for a second time: whoever is still running is left to the interpreter.
+        home.left = True
+        _tell(home)
 
 
 def _bring_back(home: Home) -> None:
@@ -136,17 +221,11 @@ def _bring_back(home: Home) -> None:
 
 
 def _release(home: Home) -> None:
-    """Gives back what has ended, so that no drop can come once Python is gone."""
-    ended: List[Kept] = []
+    """Gives back what has ended."""
     for kept in home.all():
         state = kept.state()
         if state is not None and state.final:
             kept.free()
-            ended.append(kept)
-    until = time.monotonic() + _DROP_S
-    while any(kept.number in home.table for kept in ended) and time.monotonic() < until:
-        # There is no event for a drop, and it is a matter of microseconds.
-        time.sleep(0.001)
 
 
 def _tell(home: Home) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 from ctypes import byref, c_size_t, c_void_p
-from typing import Callable, Iterator, Optional
+from typing import Callable, Dict, Iterator, Optional
 
 from . import _abi, _trace
 from ._words import Kind, Phase, Status
@@ -27,12 +27,16 @@ class Failure:
     message: str
     secondary: Optional["Failure"] = None
     #: The exception object: the one that a runtime's Python code raised in this process, or what could be rebuilt of one
-    #: that was raised in the pod's own process.
+    #: that was raised in the pod's own process. A pickled or copied record has none.
     exception: Optional[BaseException] = dataclasses.field(default=None, compare=False, repr=False)
     #: The text of the traceback of an exception that was raised in the pod's own process.
     traceback: str = dataclasses.field(default="", compare=False, repr=False)
     #: The end of what the pod's process wrote to stderr.
     stderr: str = dataclasses.field(default="", compare=False, repr=False)
+
+    def __getstate__(self) -> "Dict[str, object]":
+        # The record travels; the exception object stays behind, it may not be picklable.
+        return dict(self.__dict__, exception=None)
 
     def chain(self) -> Iterator["Failure"]:
         """This failure and those after it."""

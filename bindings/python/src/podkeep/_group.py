@@ -30,9 +30,8 @@ class _Members:
         self.pods: List[Pod] = []
 
     def watch(self, out: Any) -> int:
-        # There is no such descriptor: what a group shows may follow its members' states a moment later, on a thread of the
-        # library, and a monitor tells of the members. Its waits are short native ones.
-        return Status.UNSUPPORTED
+        """Makes a monitor of its members, which also rings when the group itself shows another state."""
+        return int(_abi.lib.podkeep_monitor_new_group(self.pod, out))
 
     def state(self) -> Optional[State]:
         found = c_int32()
@@ -114,6 +113,11 @@ class Group:
         if isinstance(after, (str, Pod)):
             raise TypeError("after takes a list of members or their names")
         options = _abi.MemberOptions(struct_size=ctypes.sizeof(_abi.MemberOptions))
+        after = list(after)
+        for one in after:
+            # By its name alone it could be taken for another.
+            if isinstance(one, Pod) and one not in self._kept.pods:
+                raise _errors.NotFound(f"after has pod {one._kept.name!r}, which is no member of this group")
         names = [_abi.utf8("after", one._kept.name if isinstance(one, Pod) else one) for one in after]
         options.after = _abi.strings(names) if names else None
         options.significant = bool(significant)
@@ -155,7 +159,10 @@ class Group:
     # --- its life ---------------------------------------------------------------------------------------------------
 
     def start(self: _Self, wait: bool = True) -> _Self:
-        """Starts the members and, unless told otherwise, waits until all are ready or raises what went wrong."""
+        """Starts the members and, unless told otherwise, waits until all are ready or raises what went wrong.
+
+        In an event loop: ``start(wait=False)``, then ``await ready()``.
+        """
         if any(pod._process for pod in self._kept.pods):
             _process.refuse_while_importing()
         _errors.check(_abi.lib.podkeep_group_start(self._kept.pod))
@@ -254,7 +261,6 @@ class Group:
             kept.free()
             return
         _abi.lib.podkeep_group_cancel(kept.pod)
-        with kept.home.lock:
-            kept.home.forgotten.append(kept)
+        kept.home.forgotten.append(kept)
         if state not in (State.STOPPING, State.ABANDONED):
             _warn(f"group {kept.name!r} was forgotten while {state}: it is cancelled", ResourceWarning, source=self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -10,10 +11,12 @@ from ctypes import byref, c_int32
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol, Set, Tuple
 
 from . import _abi, _trace
+from ._context import Context
 from ._runtime import Driver, Runtime
 from ._words import Phase, State, Status
 
 if TYPE_CHECKING:
+    from ._control import Control
     from ._pod import Pod
 
 
@@ -39,15 +42,13 @@ class Waited(Protocol):
 
 
 class Kept:
-    """One pod as the callbacks know it. It is in the table from before the library knows it until the library drops it.
+    """One pod as the callbacks know it. It is in the table from before the library knows it until it has ended.
 
-    It does not know its Pod, so that a Pod nobody holds can be collected while its thread runs. Without a driver nothing
-    of it is called in this process, and no drop comes: it leaves the table by itself. ``pickles``: its exceptions cross
-    from a process to its host.
+    It does not know its Pod, so that a Pod nobody holds can be collected while its thread runs. ``pickles``: its
+    exceptions cross from a process to its host.
     """
 
     def __init__(self, driver: Optional[Driver], name: str, pickles: bool = False) -> None:
-        self.called = driver is not None
         self.driver = driver or Driver(Runtime, (), {})
         self.name = name
         self.pickles = pickles
@@ -57,11 +58,15 @@ class Kept:
         self.pod = 0
         #: A group starts and stops it.
         self.grouped = False
+        #: Of the present or last life.
+        self.context: Optional[Context] = None
         #: Identifiers of the threads that are in one of this pod's callbacks.
         self.threads: Set[int] = set()
         self.exceptions: Dict[Tuple[int, Phase], BaseException] = {}
-        with home.lock:
-            home.table[self.number] = self
+
+    def enter(self) -> None:
+        """From here on callbacks find it, until its end."""
+        self.home.table[self.number] = self
 
     def exception(self, incarnation: int, phase: Phase, data: bytes) -> Optional[BaseException]:
         """The object that a record stands for: the same one, however often it is asked for."""
@@ -74,10 +79,9 @@ class Kept:
 
     def remember(self, incarnation: int, phase: Phase, error: BaseException) -> BaseException:
         """Keeps the object of a failure; those of lives long past, of a pod that is restarted again and again, go."""
-        with self.home.lock:
-            for old in [at for at in self.exceptions if at[0] + _LIVES <= incarnation]:
-                del self.exceptions[old]
-            return self.exceptions.setdefault((incarnation, phase), error)
+        for old in [at for at in list(self.exceptions) if at[0] + _LIVES <= incarnation]:
+            self.exceptions.pop(old, None)
+        return self.exceptions.setdefault((incarnation, phase), error)
 
     def watch(self, out: Any) -> int:
         """Makes a monitor of it."""
@@ -91,23 +95,22 @@ class Kept:
         return State(found.value)
 
     def end(self) -> None:
-        """The pod is final: the library drops the table's entry now.
+        """The pod is final, or never was: its runtime and the table's entry go.
 
-        Not earlier, though a runtime may be freed at once: its drop would come at a time of its own, for an abandoned pod
-        perhaps when the interpreter is gone. Not later: the entry keeps the runtime's class and arguments, which may know
-        their Pod, from being collected.
+        Not later: the entry keeps the runtime's class and arguments, which may know their Pod, from being collected. The
+        library is given no drop to call, for that could come when the interpreter is gone; and on the main thread, inside a
+        callback, a Ctrl-C would be lost. Interrupted between two lines it is done once more: freeing twice is harmless.
         """
-        runtime, self.runtime = self.runtime, 0
-        if runtime:
-            _abi.lib.podkeep_runtime_free(runtime)
-        if not self.called:
-            self.home.drop(self.number)
+        if self.runtime:
+            _abi.lib.podkeep_runtime_free(self.runtime)
+        self.runtime = 0
+        self.home.table.pop(self.number, None)
 
     def free(self) -> None:
         """Gives both handles back, of a pod that is final or NEW."""
-        pod, self.pod = self.pod, 0
-        if pod:
-            _abi.lib.podkeep_pod_free(pod)
+        if self.pod:
+            _abi.lib.podkeep_pod_free(self.pod)
+        self.pod = 0
         self.end()
 
 
@@ -115,14 +118,18 @@ class Home:
     """The pods of one process: a forked child starts with a new one."""
 
     def __init__(self) -> None:
-        # Reentrant: the collector may run a Pod's __del__, and so a drop, in a thread that holds it.
-        self.lock = threading.RLock()
+        # What callbacks and finalizers touch needs no lock, each step on it is one of CPython's own: a KeyboardInterrupt in
+        # the main thread may leave a ``with`` without its __exit__ (up to 3.11), and then every pod's thread would wait.
         self.table: Dict[int, Kept] = {}
         self.numbers = itertools.count(1)
         #: Pods whose Pod, groups whose Group was forgotten while they ran: freed when they have ended.
         self.forgotten: List[Waited] = []
+        #: For the two sets below; reentrant, since the collector may run anything in a thread that holds it.
+        self.lock = threading.RLock()
         #: To be cancelled before the pods, so that these stop in order.
         self.groups: "weakref.WeakSet[Waited]" = weakref.WeakSet()
+        #: To be closed after them.
+        self.controls: "weakref.WeakSet[Control]" = weakref.WeakSet()
         #: For events: which Pod a handle is.
         self.pods: "weakref.WeakValueDictionary[int, Pod]" = weakref.WeakValueDictionary()
         #: The pods are being taken down for good: none is made any more.
@@ -131,33 +138,23 @@ class Home:
         #: From here on callbacks do nothing: podkeep was shut down, or the interpreter ends.
         self.closed = False
         self.exit_hooked = False
+        #: Those that still run at the exit are not waited for any longer.
+        self.left = False
         self._sweep_at = _SWEEP
 
     def find(self, number: Optional[int]) -> Optional[Kept]:
         if self.closed or number is None:
             return None
-        with self.lock:
-            return self.table.get(number)
-
-    def drop(self, number: Optional[int]) -> None:
-        if number is not None:
-            with self.lock:
-                gone = self.table.pop(number, None)
-            # What the entry held is finalized here, outside the lock.
-            del gone
+        return self.table.get(number)
 
     def sweep(self) -> None:
         """Sees to pods that have ended while nobody waited for them; called before a pod is made."""
-        if self.forgotten:
-            with self.lock:
-                looked, self.forgotten = self.forgotten, []
-            for kept in looked:
-                state = kept.state()
-                if state is None or state.final:
-                    kept.free()
-                else:
-                    with self.lock:
-                        self.forgotten.append(kept)
+        for kept in list(self.forgotten):
+            state = kept.state()
+            if state is None or state.final:
+                kept.free()
+                with contextlib.suppress(ValueError):  # another thread was here as well
+                    self.forgotten.remove(kept)
         if len(self.table) >= self._sweep_at:
             for kept in self.all():
                 state = kept.state()
@@ -167,8 +164,7 @@ class Home:
             self._sweep_at = max(_SWEEP, 2 * len(self.table))
 
     def all(self) -> List[Kept]:
-        with self.lock:
-            return list(self.table.values())
+        return list(self.table.copy().values())
 
 
 home = Home()

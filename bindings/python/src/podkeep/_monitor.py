@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import threading
 import time
 import weakref
@@ -44,8 +46,8 @@ class Event:
 class Monitor:
     """The states of one pod, of a group's members, or of every pod of the process: first the present ones, then each change, in order.
 
-    Iterate over it, with ``for`` or ``async for``: that of one pod ends when the pod has. Or watch ``fileno()`` in an
-    event loop of your own and read with ``next(timeout=0)`` until it gives None.
+    Iterate over it, with ``for`` or ``async for``: that of one pod or group ends when that has ended, and each when it is
+    closed. Or watch ``fileno()`` in an event loop of your own and read with ``next(timeout=0)`` until it gives None.
     """
 
     def __init__(self, pod: "Union[Pod, Group, None]" = None) -> None:
@@ -57,37 +59,43 @@ class Monitor:
         # What an event points to lives until the next one is read, so reading is one step.
         self._lock = threading.Lock()
         self._event = _abi.Event()
+        self._home = _kept.home
         self._free = weakref.finalize(self, _free, _kept.home, handle.value or 0)
         self._free.atexit = False  # type: ignore[misc]
 
     def fileno(self) -> int:
-        """A descriptor that is readable while events wait; only poll it. Raises Error when there is none to be had."""
+        """A descriptor that is readable while events wait, and once none can follow; that of a group's monitor also when the
+        group's own ``state`` has changed. Only poll it; close() closes it. Raises Error when there is none to be had."""
         out = c_int()
         _errors.check(_abi.lib.podkeep_monitor_fd(self._handle, byref(out)))
         return out.value
 
     def next(self, timeout: Optional[float] = None) -> Optional[Event]:
-        """The next event; None when so many seconds have passed. Raises PodEnded when the pod has ended and all is read."""
+        """The next event; None when so many seconds have passed. Raises PodEnded when the pod or group has
+        ended and all is read, and when the monitor is closed meanwhile."""
         limit = of_wait(timeout)
         until = None if limit == _abi.FOREVER else time.monotonic() + limit / 1000
         found = self._read(0)
         if found is not None or limit == 0:
             return found
-        bell = self._bell()
         longest = longest_ms()
-        while found is None:
-            left = longest if until is None else min(longest, max(0, int((until - time.monotonic()) * 1000) + 1))
-            if bell is not None:
-                bell.poll(left)
-                found = self._read(0)
-            else:
-                found = self._read(min(left, _wait.SLICE_MS))
-            if until is not None and time.monotonic() >= until:
-                break
+        with self._waiting() as fd:
+            bell = select.poll()
+            if fd >= 0:
+                bell.register(fd, select.POLLIN)
+            while found is None:
+                left = longest if until is None else min(longest, max(0, int((until - time.monotonic()) * 1000) + 1))
+                if fd >= 0:
+                    bell.poll(left)
+                    found = self._read(0)
+                else:
+                    found = self._read(min(left, _wait.SLICE_MS))
+                if until is not None and time.monotonic() >= until:
+                    break
         return found
 
     async def next_async(self) -> Event:
-        """The next event, for asyncio. One task at a time may wait on a monitor."""
+        """The next event, for asyncio."""
         import asyncio
 
         found = self._read(0)
@@ -95,29 +103,24 @@ class Monitor:
             return found
         loop = asyncio.get_running_loop()
         bell = asyncio.Event()
-        try:
-            fd = self.fileno()
-        except _errors.Error as error:
-            if error.status is not Status.RESOURCES:
-                raise
-            fd = -1
-        try:
-            if fd >= 0:
-                loop.add_reader(fd, bell.set)
-            while found is None:
+        with self._waiting() as fd:
+            try:
                 if fd >= 0:
-                    await bell.wait()
-                    bell.clear()
-                else:
-                    await asyncio.sleep(_wait.SLICE_MS / 1000)
-                found = self._read(0)
-        finally:
-            if fd >= 0 and not loop.is_closed():
-                loop.remove_reader(fd)
+                    loop.add_reader(fd, bell.set)
+                while found is None:
+                    if fd >= 0:
+                        await bell.wait()
+                        bell.clear()
+                    else:
+                        await asyncio.sleep(_wait.SLICE_MS / 1000)
+                    found = self._read(0)
+            finally:
+                if fd >= 0 and not loop.is_closed():
+                    loop.remove_reader(fd)
         return found
 
     def close(self) -> None:
-        """Gives it back; whoever waits in it gets PodEnded."""
+        """Gives it back; whoever waits in it gets PodEnded, and who iterates over it is through."""
         self._free()
 
     def __enter__(self) -> "Monitor":
@@ -134,8 +137,10 @@ class Monitor:
     def __next__(self) -> Event:
         try:
             found = self.next()
-        except _errors.PodEnded:
-            raise StopIteration from None
+        except _errors.Error as error:
+            if self._is_over(error):
+                raise StopIteration from None
+            raise
         assert found is not None
         return found
 
@@ -145,22 +150,48 @@ class Monitor:
     async def __anext__(self) -> Event:
         try:
             return await self.next_async()
-        except _errors.PodEnded:
-            raise StopAsyncIteration from None
-
-    def _bell(self) -> "Optional[select.poll]":
-        try:
-            fd = self.fileno()
         except _errors.Error as error:
-            if error.status is Status.RESOURCES:
-                return None
+            if self._is_over(error):
+                raise StopAsyncIteration from None
             raise
-        bell = select.poll()
-        bell.register(fd, select.POLLIN)
-        return bell
+
+    def _is_over(self, error: _errors.Error) -> bool:
+        """For a loop over it: whoever closes it may come at any moment, also between two events."""
+        return isinstance(error, _errors.PodEnded) or (error.status is Status.INVALID_HANDLE and not self._free.alive)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[int]:
+        """A wait: with a descriptor that is readable when it is time to read, or -1 where none is to be had.
+
+        It is the wait's own, a duplicate: when the monitor is closed, its own descriptor may at once be another one's, which
+        a poll or a loop would then watch, or fail to. The library's last signal wakes whoever polls the duplicate.
+        """
+        mine = -1
+        try:
+            try:
+                mine = os.dup(self.fileno())
+            except OSError:
+                pass
+            except _errors.Error as error:
+                if error.status is not Status.RESOURCES:
+                    raise
+            # Only now: of a monitor that was not closed after the dup it was the right one.
+            if not self._free.alive:
+                raise _errors.Error("the monitor was closed", Status.INVALID_HANDLE)
+            yield mine
+        except _errors.Error as error:
+            if error.status is Status.INVALID_HANDLE and not self._free.alive:
+                raise _errors.PodEnded("the monitor was closed") from None
+            raise
+        finally:
+            if mine >= 0:
+                os.close(mine)
 
     def _read(self, ms: int) -> Optional[Event]:
         """One native read, of at most ms."""
+        if self._home is not _kept.home:
+            # In a forked child the lock may be one's who is not there. The library refuses without it as well.
+            self.fileno()
         with self._lock:
             raw = self._event
             raw.struct_size = sizeof(raw)
@@ -173,6 +204,14 @@ class Monitor:
             def origin(incarnation: int, phase: Phase, data: bytes) -> Optional[BaseException]:
                 return None if pod is None else pod._kept.exception(incarnation, phase, data)
 
+            failure = None
+            if raw.failure:
+                try:
+                    failure = _failure.read(raw.failure, origin)
+                finally:
+                    # It is lent until the monitor is closed, which may have been meanwhile: then it reads as nothing.
+                    if not self._free.alive:
+                        raise _errors.Error("the monitor was closed", Status.INVALID_HANDLE)
             return Event(
                 sequence=raw.sequence,
                 time_ns=raw.time_ns,
@@ -181,7 +220,7 @@ class Monitor:
                 to=State(raw.to),
                 incarnation=raw.incarnation,
                 missed=raw.missed,
-                failure=_failure.read(raw.failure, origin) if raw.failure else None,
+                failure=failure,
                 pod=pod,
             )
 

@@ -111,7 +111,6 @@ class Pod:
             self._keep(
                 runtime._driver(args, kwargs),
                 options,
-                # From here on the library drops the table's entry, also when the call fails.
                 lambda kept, out: _abi.lib.podkeep_runtime_new(byref(_callbacks.spec(kept, own)), out),
             )
 
@@ -233,7 +232,9 @@ class Pod:
         """Makes the runtime and the pod, or raises and leaves nothing."""
         _kept.home.sweep()
         _exit.hook()
-        kept = Kept(driver, _abi.text(options.struct.name), pickles)
+        # Its own at once, so that __del__ gives back what an interrupt leaves half made.
+        kept = self._kept = Kept(driver, _abi.text(options.struct.name), pickles)
+        kept.enter()
         handle = c_void_p()
         status = make(kept, byref(handle))
         if status == Status.OK:
@@ -244,7 +245,6 @@ class Pod:
             kept.free()
             _errors.fail(status, sentence)
         kept.pod = handle.value or 0
-        self._kept = kept
         self._process = options.struct.host != 0
         kept.home.pods[kept.pod] = self
 
@@ -316,9 +316,9 @@ class Pod:
     def close(self) -> None:
         """Cancels it and waits until it has ended, within its grace; raises PodFailed, or PodTimeout when it is abandoned.
 
-        Harmless before the start and when it has ended.
+        Harmless before the start and when it has ended. A member of a group is closed by its group alone.
         """
-        self._refuse_own_thread()
+        self._refuse_close()
         self.cancel()
         self.join()
 
@@ -366,7 +366,7 @@ class Pod:
 
     async def closed(self) -> None:
         """``close`` for asyncio."""
-        self._refuse_own_thread()
+        self._refuse_close()
         self.cancel()
         await self.joined()
 
@@ -402,6 +402,12 @@ class Pod:
         except _errors.Error as error:
             _errors.note_or_raise(error, reason)
 
+    def _refuse_close(self) -> None:
+        """Of a group's member it is refused, before anything is cancelled; the library says so."""
+        if self._kept.grouped:
+            _errors.check(_abi.lib.podkeep_pod_close(self._kept.pod))
+        self._refuse_own_thread()
+
     def _refuse_own_thread(self) -> None:
         """From the pod's own callbacks a wait would never end; the library says so, in a call that blocks (L11)."""
         if threading.get_ident() in self._kept.threads:
@@ -423,7 +429,7 @@ class Pod:
         _errors.fail(status)
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        # Never blocks, and takes no lock of this module that is not reentrant: the collector calls it anywhere.
+        # Never blocks, and takes no lock: the collector calls it anywhere.
         kept: Optional[Kept] = getattr(self, "_kept", None)
         if kept is None or kept.home is not _kept.home or kept.home.ended:
             return
@@ -431,10 +437,11 @@ class Pod:
         if state is State.NEW or state is None or state.final:
             kept.free()
             return
-        _abi.lib.podkeep_pod_cancel(kept.pod)
-        with kept.home.lock:
-            kept.home.forgotten.append(kept)
-        if state not in (State.STOPPING, State.ABANDONED):
+        if not kept.grouped:
+            _abi.lib.podkeep_pod_cancel(kept.pod)
+        kept.home.forgotten.append(kept)
+        # A member is forgotten with its group, which tells of it, and cancels all in their order.
+        if not kept.grouped and state not in (State.STOPPING, State.ABANDONED):
             _warn(f"pod {kept.name!r} was forgotten while {state}: it is cancelled", ResourceWarning, source=self)
 
 

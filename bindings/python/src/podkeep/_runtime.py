@@ -38,6 +38,9 @@ class Runtime:
 class Driver:
     """Carries out a pod's callbacks on a Runtime; one a pod, all steps but the hook on the pod's thread."""
 
+    #: It runs an event loop.
+    looped = False
+
     def __init__(self, cls: Type[Runtime], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.cls = cls
         self.args = tuple(args)

@@ -1,8 +1,8 @@
-"""Waiting for a pod: the library tells with a poll how it stands, a monitor's descriptor tells when to ask again.
+"""Waiting for a pod or a group: the library tells with a poll how it stands, a monitor's descriptor tells when to ask again.
 
 One monitor a wait, made when the first poll did not answer, and given back with it. A shared one would need a thread, or a
 leader among the waiters, to read for the others, and each event would wake everybody; with one of its own a waiter is
-woken by its pod alone, threads and event loops need not know of each other, and a cancelled wait leaves nothing behind. The
+woken by its pod or group alone, threads and event loops need not know of each other, and a cancelled wait leaves nothing behind. The
 price is one descriptor for as long as the wait lasts; where none is to be had, short native waits take turns with Python.
 """
 
@@ -28,7 +28,7 @@ Call = Callable[[int, int], int]
 
 
 class _Watch:
-    """A monitor of one pod, as a bell."""
+    """A monitor of one pod or group, as a bell."""
 
     def __init__(self, kept: Waited) -> None:
         self._monitor = c_void_p()
@@ -63,7 +63,8 @@ def _ask(kept: Waited, call: Call, timeout: Optional[float], ms: int) -> Optiona
         return status
     if timeout is None and kept.state() is State.ABANDONED:
         # A wait without a limit is answered at once there, with a sentence (or with the end, if it has come meanwhile).
-        return call(kept.pod, _abi.FOREVER)
+        # Asked by a poll: the group of an abandoned member may go on meanwhile, and nothing native may block here.
+        return call(kept.pod, 0)
     return None
 
 

@@ -61,13 +61,13 @@ fn request(family: u8, port: u16) -> [u8; REQUEST] {
 }
 
 #[derive(PartialEq, Eq, Debug)]
-enum Piece {
+pub(in crate::host::process) enum Piece {
     Last,
     More,
 }
 
 /// `None`: an error, or not what was asked for.
-fn add_listeners(mut piece: &[u8], port: u16, sockets: &mut Vec<u64>) -> Option<Piece> {
+pub(in crate::host::process) fn add_listeners(mut piece: &[u8], port: u16, sockets: &mut Vec<u64>) -> Option<Piece> {
     if piece.is_empty() {
         return None;
     }

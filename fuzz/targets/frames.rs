@@ -1,0 +1,3 @@
+#![no_main]
+
+podkeep_fuzz::fuzz_target!(|data: &[u8]| podkeep::fuzzing::frames(data));

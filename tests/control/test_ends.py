@@ -1,0 +1,114 @@
+"""The end of a server, of its process, and what a forked child has to do with it."""
+
+import os
+import signal
+import time
+
+import grpc
+from asking import LIMIT, Client, Host, at_end, beside, connect, directory, host, refusal, state_name
+
+
+def code_of(stream):
+    """How a stream ends, whatever it tells before."""
+    try:
+        for _ in stream:
+            pass
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def test_freed_with_streams_and_calls_open_each_ends_unavailable():
+    with host() as h:
+        number, address = h.serve()
+        h.do("pod a ignore 60000")
+        with Client(address) as client, connect(address) as silent:
+            streams = [client.ask("Watch"), client.ask("Watch", name="a"), client.watch_health("a"), client.watch_health("live")]
+            for stream in streams:
+                next(stream)
+            call = client.begin("Terminate", name="a")
+            while client.state("a") != "STOPPING":
+                time.sleep(0.001)
+            took = float(h.do(f"unserve {number}"))
+            assert took < 1000, f"{took} ms"
+            assert [code_of(stream) for stream in streams] == ["UNAVAILABLE"] * 4
+            assert call.exception(timeout=LIMIT).code().name == "UNAVAILABLE"
+            assert at_end(silent)
+        with Client(h.serve()[1]) as client:
+            assert client.state("a") == "STOPPING", "the pods go on"
+
+
+def test_a_process_that_is_killed_during_a_call_is_unavailable():
+    with directory() as d:
+        h = Host()
+        address = h.serve(f"unix:{d}/control.sock")[1]
+        h.do("pod a ignore 60000")
+        with Client(address) as client:
+            call = client.begin("Terminate", name="a")
+            told = client.ask("Watch")
+            next(told)
+            h.process.kill()
+            assert call.exception(timeout=LIMIT).code().name == "UNAVAILABLE"
+            assert code_of(told) == "UNAVAILABLE"
+        h.process.wait()
+
+
+def test_after_a_fork_the_parent_serves_and_its_end_is_seen():
+    with host() as h:
+        h.do("pod a wait")
+        places = [h.serve(), h.serve("tcp:127.0.0.1:0")]
+        clients = [Client(address) for _, address in places]
+        told = [client.ask("Watch") for client in clients]
+        for stream in told:
+            next(stream)
+        child = int(h.do("fork"))
+        for client in clients:
+            assert client.check("a") == 1
+        for number, address in places:
+            bare = connect(address)
+            h.do(f"unserve {number}")
+            assert at_end(bare), "although the child holds the connection"
+            bare.close()
+            try:
+                connect(address).close()
+                raise AssertionError(f"{address} lets in after its end")
+            except OSError:
+                pass
+        assert [code_of(stream) for stream in told] == ["UNAVAILABLE"] * 2
+        for client in clients:
+            client.channel.close()
+        os.kill(child, signal.SIGKILL)
+
+
+def test_servers_come_and_go_while_clients_ask():
+    with host() as h:
+        h.do("pod a wait")
+        for _ in range(20):
+            number, address = h.serve()
+            with Client(address) as client:
+                assert client.check("a") == 1
+                asking = [beside(lambda: refusal_or_answer(client)) for _ in range(4)]
+                h.do(f"unserve {number}")
+                for answer in asking:
+                    assert answer() in (1, "UNAVAILABLE")
+
+
+def refusal_or_answer(client):
+    try:
+        return client.check("a")
+    except grpc.RpcError as error:
+        return error.code().name
+
+
+def test_a_command_that_has_ended_is_told_with_its_end():
+    with host() as h, Client(h.serve()[1]) as client:
+        h.do("pod c command")
+        os.kill(int(h.do("id c")), signal.SIGKILL)
+        told = client.ask("Watch", name="c")
+        for event in told:
+            if state_name(event, "to") == "FAILED":
+                break
+        pod = client.ask("GetPod", name="c")
+        assert pod.failures[0].kind == 5 and pod.failures[0].code == signal.SIGKILL and pod.id == 0
+        assert refusal(lambda: client.ask("GetPod", name="d"))[0] == "NOT_FOUND"
+        told.cancel()
