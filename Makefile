@@ -61,11 +61,16 @@ test-rust: stage
 # All that CI runs, the quick parts first.
 SUITES := lint test-rust test-c test-process test-group test-group-example test-program test-faults test-control test-small test-fuzz \
           test-cpp lint-python test-python test-examples test-readme test-soak test-asan test-valgrind test-benches
+# Seconds a suite may take, some three times what the longest needs: one that hangs is named, with what still ran.
+SUITE_LIMIT ?= 1800
 .PHONY: test
 test: deps
 	@for suite in $(SUITES); do \
 	  echo "== $$suite"; begin=$$(date +%s); \
-	  $(MAKE) --no-print-directory $$suite || { echo "== $$suite failed"; exit 1; }; \
+	  timeout --foreground -k 30 $(SUITE_LIMIT) $(MAKE) --no-print-directory $$suite || { \
+	    code=$$?; echo "== $$suite failed after $$(( $$(date +%s) - begin )) s"; \
+	    if [ $$code = 124 ]; then echo "its limit was $(SUITE_LIMIT) s; what runs:"; ps -eo pid,ppid,etimes,stat,wchan:20,args --forest | cut -c 1-200; fi; \
+	    exit 1; }; \
 	  echo "== $$suite passed in $$(( $$(date +%s) - begin )) s"; \
 	done
 	@echo "$(words $(SUITES)) passed, 0 failed"

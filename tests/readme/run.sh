@@ -50,14 +50,23 @@ word() { # NAME WORDS...: what stands behind NAME=
 }
 
 run() { # EXAMPLE SIGNAL: with an empty line as its standard input; what it prints comes out
+  local from pid line
   if [ -z "$2" ]; then
     printf '\n' | timeout -k 5 "$limit" "$1.bin" 2>&1
     return
   fi
-  coproc running { exec timeout -k 5 "$limit" "$1.bin" 2>&1; }
-  local pid=$running_PID from=${running[0]} line
-  IFS= read -r line <&"$from" && echo "$line" && kill -s "$2" "$pid"
-  cat <&"$from"
+  # The signal is for the example itself. A `timeout` around it that got the signal before its own fork has returned
+  # would exit, and leave the example behind.
+  exec {from}< <(exec "$1.bin" 2>&1)
+  pid=$!
+  if IFS= read -r -t "$limit" line <&"$from"; then
+    echo "$line"
+    kill -s "$2" "$pid"
+  else
+    kill -s KILL "$pid"
+  fi
+  timeout -k 5 "$limit" cat <&"$from" || kill -s KILL "$pid"
+  exec {from}<&-
   wait "$pid"
 }
 
