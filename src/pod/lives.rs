@@ -229,11 +229,11 @@ mod tests {
         pod.step(Event::Gone);
     }
 
-    /// An hour of health counts, whoever ends it: the next delay is the first again.
+    /// A window of health counts, whoever ends it: the next delay is the first again.
     #[test]
     fn s8_a_healthy_life_that_a_sibling_ends_makes_the_delay_begin_anew() {
         let runtime = Runtime::new("healthy", |_| Ok(Hooked)).unwrap();
-        let owner = Pod::new(&runtime, &with_window(60)).unwrap();
+        let owner = Pod::new(&runtime, &with_window(10)).unwrap();
         let pod = owner.here().unwrap();
         pod.step(Event::Claim);
         for life in 0..6 {
@@ -243,7 +243,7 @@ mod tests {
             }
             let (mut records, pulled) = (Vec::new(), life == 4);
             if pulled {
-                pod.running_at.store(linux::now() - 3_600_000_000_000, Relaxed);
+                pod.running_at.store(1, Relaxed); // since the machine is up, which may not be long
                 pod.step(Event::SiblingStop);
                 pod.cell().pulled.store(true, SeqCst);
             } else {

@@ -455,6 +455,13 @@ impl Inner {
                 ready: life.was_running(),
                 life: (word >> 32) as u32,
                 due: pod.cell().due_at.load(Relaxed),
+                since: match life.state() {
+                    // It may have been ABANDONED before it was FAILED; what it was not, it would be now.
+                    State::Failed | State::Abandoned => {
+                        pod.entered_at(State::Abandoned).min(pod.entered_at(life.state()))
+                    }
+                    _ => NEVER,
+                },
             }
         };
         self.pods.iter().map(look).collect()

@@ -44,6 +44,8 @@ pub(crate) struct Seen {
     pub(crate) life: u32,
     /// When its next life is due by its own policy, while RESTARTING.
     pub(crate) due: Nanos,
+    /// Since when it has failed for good: FAILED or ABANDONED.
+    pub(crate) since: Nanos,
 }
 
 /// What is to be done.
@@ -234,7 +236,8 @@ impl Course {
     /// shows FAILED must be able to say whose failure that is.
     pub(crate) fn witness(&mut self, seen: &[Seen]) {
         if self.failed.is_none() {
-            self.failed = seen.iter().position(|member| matches!(member.state, State::Failed | State::Abandoned));
+            let failed = |m: &usize| matches!(seen[*m].state, State::Failed | State::Abandoned);
+            self.failed = (0..seen.len()).filter(failed).min_by_key(|&m| seen[m].since);
         }
     }
 

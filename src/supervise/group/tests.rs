@@ -27,6 +27,8 @@ struct Model {
     revived: Vec<Option<u32>>,
     pulls: Vec<Option<u32>>,
     cancelled: Vec<bool>,
+    /// A start was refused: that member failed first, though it shows no failure.
+    refused: bool,
 }
 
 struct World {
@@ -68,8 +70,14 @@ impl World {
     }
 
     fn seen(&self) -> Vec<Seen> {
-        let look =
-            |pod: &Pod| Seen { state: pod.state, failed: pod.failed, ready: pod.ready, life: pod.life, due: pod.due };
+        let look = |pod: &Pod| Seen {
+            state: pod.state,
+            failed: pod.failed,
+            ready: pod.ready,
+            life: pod.life,
+            due: pod.due,
+            since: pod.since,
+        };
         self.pods.iter().map(look).collect()
     }
 
@@ -192,6 +200,7 @@ impl World {
                 if dice.one_in(100) {
                     let seen = self.seen();
                     self.course.refused(m, now);
+                    self.model.refused = true;
                     self.stop_begins(&seen);
                     return;
                 }
@@ -268,6 +277,8 @@ impl World {
         }
         if let Some(first) = self.course.failed {
             assert!(matches!(seen[first].state, State::Failed | State::Abandoned) || self.model.started[first]);
+            let earliest = seen.iter().map(|member| member.since).min();
+            assert!(self.model.refused || earliest == Some(seen[first].since), "the first to fail is told");
         }
     }
 
@@ -388,7 +399,10 @@ fn course(strategy: Strategy, keep_going: bool, members: &[(&[usize], bool)]) ->
         course.add(Member { after: after.to_vec(), significant, restarts: true, grace: 10 });
     }
     course.start();
-    (course, vec![Seen { state: State::New, failed: false, ready: false, life: 0, due: 0 }; members.len()])
+    (
+        course,
+        vec![Seen { state: State::New, failed: false, ready: false, life: 0, due: 0, since: NEVER }; members.len()],
+    )
 }
 
 /// Carries out what is decided until nothing is left to do; the order in which it was.
@@ -456,6 +470,22 @@ fn who_ends_the_group() {
         course.stop(1);
         settle(&mut course, &mut seen);
         assert_eq!(course.state(&seen), if failed { State::Failed } else { State::Stopped });
+    }
+}
+
+#[test]
+fn the_first_of_those_that_failed_between_two_looks() {
+    for (since, first) in [([3, 7, 5], 0), ([7, 5, 3], 2), ([5, 3, 7], 1)] {
+        let (mut course, mut seen) = course(Strategy::OneForOne, true, &[(&[], false), (&[], false), (&[], false)]);
+        settle(&mut course, &mut seen);
+        for (member, since) in seen.iter_mut().zip(since) {
+            *member = Seen { state: State::Failed, failed: true, since, ..*member };
+        }
+        course.look(&seen, 9);
+        assert_eq!(course.failed, Some(first), "failed at {since:?}");
+        seen[(first + 1) % 3].since = 1;
+        course.look(&seen, 9);
+        assert_eq!(course.failed, Some(first), "what was told stays");
     }
 }
 

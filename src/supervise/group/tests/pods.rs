@@ -60,6 +60,8 @@ pub(super) struct Pod {
     pub(super) pulled: bool,
     pub(super) life: u32,
     pub(super) due: Nanos,
+    /// When it failed for good.
+    pub(super) since: Nanos,
     pub(super) restarts: Restarts,
     /// How many of its own it has left.
     pub(super) room: u32,
@@ -82,6 +84,7 @@ impl Pod {
             pulled: false,
             life: 0,
             due: 0,
+            since: NEVER,
             restarts: [Restarts::Never, Restarts::OnFailure, Restarts::Always][dice.below(3) as usize],
             room: dice.below(6) as u32,
             is_thread: dice.one_in(2),
@@ -109,6 +112,9 @@ impl Pod {
         } else {
             self.failed |= !barred && wants && self.room == 0;
             self.state = if self.failed { State::Failed } else { State::Stopped };
+            if self.failed {
+                self.since = self.since.min(now); // ABANDONED before
+            }
         }
     }
 
@@ -145,6 +151,7 @@ impl Pod {
                 false => self.ends(true, now, dice),
                 true => {
                     self.state = State::Abandoned;
+                    self.since = now;
                     self.next = if dice.one_in(2) { Next::Nothing } else { Next::IsBack };
                     self.at = now + dice.delay();
                 }
