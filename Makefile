@@ -22,7 +22,7 @@ deps:
 	if [ -z "$$missing" ]; then echo "deps: nothing to install ($(PACKAGES))"; \
 	elif ! command -v apt-get >/dev/null; then echo "deps: please install$$missing" >&2; exit 1; \
 	else echo "deps: installing$$missing"; \
-	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+	  apt-get update -qq -o Acquire::Retries=3 && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Acquire::Retries=3 --no-install-recommends $$missing >/dev/null; fi
 
 # The library, installed below build/: all programs of the tests and examples are built against this tree.
 .PHONY: stage
@@ -58,22 +58,16 @@ test-rust: stage
 -include bindings/cpp/cpp.mk tests/c/c.mk tests/process/process.mk tests/program/program.mk tests/group/group.mk tests/faults/faults.mk \
          tests/control/control.mk fuzz/fuzz.mk bindings/python/python.mk examples/examples.mk benches/benches.mk tests/readme/readme.mk
 
+# The tests talk to this machine alone.
+export no_proxy := 127.0.0.1,localhost,::1,$(no_proxy)
+export NO_PROXY := $(no_proxy)
+
 # All that CI runs, the quick parts first.
 SUITES := lint test-rust test-c test-process test-group test-group-example test-program test-faults test-control test-small test-fuzz \
           test-cpp lint-python test-python test-examples test-readme test-soak test-asan test-valgrind test-benches
-# Seconds a suite may take, some three times what the longest needs: one that hangs is named, with what still ran.
-SUITE_LIMIT ?= 1800
 .PHONY: test
 test: deps
-	@for suite in $(SUITES); do \
-	  echo "== $$suite"; begin=$$(date +%s); \
-	  timeout --foreground -k 30 $(SUITE_LIMIT) $(MAKE) --no-print-directory $$suite || { \
-	    code=$$?; echo "== $$suite failed after $$(( $$(date +%s) - begin )) s"; \
-	    if [ $$code = 124 ]; then echo "its limit was $(SUITE_LIMIT) s; what runs:"; ps -eo pid,ppid,etimes,stat,wchan:20,args --forest | cut -c 1-200; fi; \
-	    exit 1; }; \
-	  echo "== $$suite passed in $$(( $$(date +%s) - begin )) s"; \
-	done
-	@echo "$(words $(SUITES)) passed, 0 failed"
+	@MAKE='$(MAKE)' tests/suites.sh $(SUITES)
 
 .PHONY: clean
 clean:

@@ -99,6 +99,7 @@ int child_code(pid_t pid, int limit_ms) {
     close(fd);
   }
   if (ready <= 0) {
+    if (getpgid(pid) == pid) kill(-pid, SIGKILL); /* with what it has forked, which holds our output open */
     kill(pid, SIGKILL);
     waitpid(pid, &status, 0);
     return -1;
@@ -214,6 +215,7 @@ static int run_one(const struct test_case *c) {
     c->run();
     exit(0); /* not _exit: leak checkers look at the end of main */
   }
+  if (pid > 0) setpgid(pid, pid); /* whoever of the two comes first */
   return pid < 0 ? -3 : child_code(pid, slow(c->limit_s) * 1000);
 }
 

@@ -35,10 +35,13 @@ for compiler in gcc "$clang"; do
   command -v "$compiler" >/dev/null || continue
   # shellcheck disable=SC2086
   "$compiler" -std=c99 -Wall -Wextra -Wpedantic -Werror -I"$stage/include" tests/faults/ticker.c $link -o "$out/ticker"
+  begin=$(date +%s%3N)
   "$out/ticker" >"$out/ticks"
   status=$?
+  took=$(($(date +%s%3N) - begin))
   ticks=$(grep -c '^tick$' "$out/ticks")
-  [ "$status" -eq 0 ] && [ "$ticks" -ge 3 ] && [ "$ticks" -le 10 ]
+  # Each 100 ms: a wait may end late, and never early.
+  [ "$status" -eq 0 ] && [ "$ticks" -ge 1 ] && [ "$ticks" -le $((took / 100)) ]
   result $? "the guide's C program with ${compiler##*/} -std=c99"
 done
 

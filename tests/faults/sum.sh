@@ -5,7 +5,7 @@ passed=0 failed=0
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 for suite; do
-  { sh -c "$suite" 2>&1; echo "status $?"; } | tee "$log" | grep -v '^status [0-9]*$' | grep -v '^ok  '
+  { sh -c "$suite" 2>&1; echo "status $?"; } | tee "$log" | grep -av --line-buffered -e '^status [0-9]*$' -e '^ok  '
   line=$(grep -a '[0-9][0-9]* passed, [0-9][0-9]* failed$' "$log" | tail -n 1)
   status=$(sed -n 's/^status //p' "$log" | tail -n 1)
   p=$(echo "$line" | sed -n 's/^.*[^0-9]*\b\([0-9][0-9]*\) passed, .*/\1/p')

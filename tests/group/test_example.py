@@ -7,6 +7,7 @@
 It kills only processes that the program has named as its own, by pid. Last line: N passed, N failed.
 """
 
+import contextlib
 import os
 import queue
 import random
@@ -28,17 +29,20 @@ BUGS = ("a bug that is noticed", "exited with code 4", "killed by signal 9 ")  #
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_ports(count):
+    """Different ones: each is taken until all are known."""
+    with contextlib.ExitStack() as taken:
+        listeners = [taken.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
 
 
 class Site:
     """The example, running; `told` is what it has printed so far: (member, state)."""
 
     def __init__(self, program, directory):
-        self.redis_port, self.web_port = free_port(), free_port()
+        self.redis_port, self.web_port = free_ports(2)
         self.process = subprocess.Popen(
             [*program, str(self.redis_port), str(self.web_port), directory],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

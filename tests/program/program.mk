@@ -32,4 +32,5 @@ $(PROGRAM_BUILD)/host $(PROGRAM_BUILD)/caller: $(PROGRAM_BUILD)/%: tests/program
 
 .PHONY: test-program
 test-program: stage $(addprefix $(PROGRAM_BUILD)/,host caller libworker.so libunnamed.so librecorder.so librecorder_before.so)
+	@$(PYTHON) tests/program/exported.py
 	@STAGE='$(STAGE)' BUILD='$(PROGRAM_BUILD)' $(PYTHON) tests/program/run.py $(PROGRAM_ONLY)

@@ -1,5 +1,6 @@
 """`podkeep completions`, `podkeep man`, and that an installation has both."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ SHELLS = {"bash": "bash-completion/completions/podkeep", "zsh": "zsh/site-functi
 
 
 def check(*argv, **options):
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
+    env = {**os.environ, "LC_ALL": "C.UTF-8"}  # one that is there: shells and man speak of others
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, **options)
     assert done.returncode == 0 and not done.stderr, (argv, done)
     return done.stdout
 

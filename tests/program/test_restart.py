@@ -1,11 +1,13 @@
 """`podkeep run --restart --watchdog`: another life, the last one's exit code, and each failure told."""
 
 import os
+import select
 import signal
 import sys
 import tempfile
+import time
 
-from support import Ended, group_alive, line, podkeep, run, until
+from support import LIMIT, Ended, group_alive, line, podkeep, run, until
 from test_command import failure
 from test_library import HOSTS, words
 from test_notify import Manager
@@ -91,11 +93,20 @@ def test_a_stop_is_never_followed_by_a_life():
         assert (ended.code, ended.err) == (0, ""), (host, ended)
 
 
+def told_by(process, words, limit=LIMIT):
+    """What it has told on stderr up to these words and a bit more."""
+    said, end = "", time.monotonic() + limit
+    while words not in said:
+        assert select.select([process.stderr], [], [], max(0, end - time.monotonic()))[0], f"not told within {limit} s: {said}"
+        more = os.read(process.stderr.fileno(), 4096).decode()
+        assert more, f"its stderr has ended: {said}"
+        said += more
+    return said
+
+
 def test_a_stop_between_two_lives_ends_it_at_once():
     process = podkeep("run", "--restart", "always", "--backoff", "10m", "--backoff-max", "10m", "--", "echo", "over")
-    read, said = process.stderr.fileno(), b""
-    while b"restart 1\n" not in said:
-        said += os.read(read, 4096)
+    told_by(process, "restart 1\n")
     process.send_signal(signal.SIGTERM)
     assert Ended(process).code == 0
 
@@ -108,8 +119,9 @@ def test_a_missed_heartbeat_ends_the_life():
     first, second = int(line(process).split()[1]), int(line(process).split()[1])
     assert first != second
     until(lambda: not group_alive(first), "the end of the first")
+    assert "(watchdog, code 0): no heartbeat for 0.200 s" in told_by(process, "restart 1\n")
     process.kill()
-    assert "(watchdog, code 0): no heartbeat for 0.200 s" in Ended(process).err
+    Ended(process)
     until(lambda: not group_alive(second), "the end of the second")
     # The only thread there is cannot be let go: the whole process ends, as when any grace is spent.
     for host in ("main", "thread"):

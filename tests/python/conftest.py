@@ -182,7 +182,12 @@ class Program:
         )
 
     def line(self):
-        return self.child.stdout.readline().rstrip("\n")
+        late = threading.Timer(LIMIT, self.kill_all)
+        late.start()
+        line = self.child.stdout.readline()
+        late.cancel()
+        late.join()
+        return line.rstrip("\n")
 
     def interrupt(self):
         self.child.send_signal(signal.SIGINT)
@@ -191,11 +196,16 @@ class Program:
         out, err = self.child.communicate(timeout=limit)
         return Ran(self.child.returncode, out, err)
 
-    def kill(self):
-        if self.child.poll() is None:
-            # Its session, of its own: a child that it forked would keep the pipes open.
+    def kill_all(self):
+        """With its session, of its own: a child that it forked would keep the pipes open, though it has ended itself."""
+        try:
             os.killpg(self.child.pid, signal.SIGKILL)
-        self.child.communicate()
+        except ProcessLookupError:
+            pass
+
+    def kill(self):
+        self.kill_all()
+        self.child.communicate(timeout=LIMIT)
 
 
 @pytest.fixture

@@ -81,7 +81,8 @@ def main() -> int:
             env["PODKEEP_TEST_COUNTS"] = str(counts)
             # The package is built once, in the last interpreter; its wheel is then tried in all of them.
             env["PODKEEP_TEST_PACKAGE"] = os.pathsep.join(pythons) if at == last else ""
-            command = [str(inside), "-m", "pytest", "-v", "--no-header", "-p", "no:cacheprovider", str(HERE)]
+            command = [str(inside), "-m", "pytest", "-v", "--no-header", "-p", "no:cacheprovider"]
+            command += ["-o", "faulthandler_timeout=600", str(HERE)]  # where a test hangs that has no limit of its own
             code = subprocess.run(command, env=env, cwd=HERE).returncode
             counted = json.loads(counts.read_text()) if counts.exists() else {"failed": 1}
         if code != 0 and not counted["failed"]:

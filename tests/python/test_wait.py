@@ -30,15 +30,28 @@ def unready():
     pod.close()
 
 
+def slowest_answer(interrupted, wait, moments):
+    """To Ctrl-C at so many moments. A late one is asked for again, up to three times: on a machine that has other things to
+    do an answer may be late once, and that of a wait that cannot be interrupted is late each time."""
+    slowest = 0.0
+    for step in range(moments):
+        for _ in range(3):
+            took = interrupted(wait, 0.02 + 0.017 * step)
+            if took < ANSWERED:
+                break
+        slowest = max(slowest, took)
+    return slowest
+
+
 @pytest.mark.parametrize("name", ["join", "wait_ready"])
 def test_ctrl_c_is_answered_within_a_fifth_of_a_second(interrupted, unready, name, capsys):
     others = [Pod(busy).start() for _ in range(3)]
-    took = [interrupted(getattr(unready, name), 0.02 + 0.017 * step) for step in range(12)]
+    took = slowest_answer(interrupted, getattr(unready, name), 12)
     for other in others:
         other.close()
     with capsys.disabled():
-        print(f" [Ctrl-C in {name} answered in at most {max(took) * 1000:.1f} ms]", end="")
-    assert max(took) < ANSWERED
+        print(f" [Ctrl-C in {name} answered in at most {took * 1000:.1f} ms]", end="")
+    assert took < ANSWERED
 
 
 @pytest.mark.parametrize("name", ["join", "wait_ready"])
@@ -46,8 +59,8 @@ def test_ctrl_c_is_answered_in_a_groups_waits(interrupted, name):
     with podkeep.Group() as group:
         group.add(Pod(Idle, ready="notify"))
         group.start(wait=False)
-        took = [interrupted(getattr(group, name), 0.02 + 0.017 * step) for step in range(6)]
-    assert max(took) < ANSWERED
+        took = slowest_answer(interrupted, getattr(group, name), 6)
+    assert took < ANSWERED
 
 
 def test_ctrl_c_in_a_block_closes_the_pod(interrupted):
