@@ -252,15 +252,22 @@ TEST_PROCESS(S4_signals_are_reset_in_a_child) {
   CHECK_INT(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
 }
 
+static bool handlers_are(const struct sigaction before[65]) {
+  struct sigaction now;
+  for (int s = 1; s <= 64; s++)
+    if (sigaction(s, NULL, &now) == 0 && now.sa_handler != before[s].sa_handler) return false;
+  return true;
+}
+
 TEST(S4_no_signal_handler_without_being_asked) {
-  struct sigaction before[65], after;
+  struct sigaction before[65];
   memset(before, 0, sizeof before);
   for (int s = 1; s <= 64; s++) sigaction(s, NULL, &before[s]);
   probe *p = probe_new("polite");
   probe_running(p);
+  if (world_host() != IN_MAIN) CHECK(handlers_are(before));
   probe_close(p, PODKEEP_OK);
-  for (int s = 1; s <= 64; s++)
-    if (sigaction(s, NULL, &after) == 0) CHECK(after.sa_handler == before[s].sa_handler);
+  UNTIL(handlers_are(before)); /* a main pod's call puts them back when it returns, which may be after the pod's end */
 }
 
 /* --- Extend --------------------------------------------------------------------------------------------------------- */

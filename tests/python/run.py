@@ -52,7 +52,8 @@ def virtualenv(python: str, version: "tuple[int, ...]", requirements: Path, name
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     inside = place / "bin/python"
     if not (stamp.exists() and stamp.read_text() == wanted and version_of(str(inside)) == version):
-        print(f"   {place.relative_to(ROOT)}: installing {' '.join(requirements.read_text().split())}", flush=True)
+        names = " ".join(line.partition(";")[0] for line in requirements.read_text().splitlines())
+        print(f"   {place.relative_to(ROOT)}: installing {names}", flush=True)
         subprocess.run([python, "-m", "venv", "--clear", str(place)], check=True)
         install = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
         subprocess.run(install, check=True)

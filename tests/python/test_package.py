@@ -9,10 +9,12 @@ import tarfile
 import zipfile
 
 import pytest
-from conftest import ROOT
+from conftest import HERE, ROOT
 
 PYTHONS = [python for python in os.environ.get("PODKEEP_TEST_PACKAGE", "").split(os.pathsep) if python]
 PACKAGE = ROOT / "bindings/python"
+#: What builds the package, pinned.
+BUILDERS = HERE / "requirements-build.txt"
 #: Unset, so that the package must do by itself.
 ALONE = ("PODKEEP_LIBRARY", "PODKEEP_PROGRAM", "PYTHONPATH")
 #: cargo may have all to build.
@@ -47,7 +49,7 @@ if __name__ == "__main__":
 
 def run(*command, **variables):
     env = {name: value for name, value in os.environ.items() if name not in ALONE}
-    env.update({"PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables})
+    env.update({"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_CONSTRAINT": str(BUILDERS), **variables})
     ran = subprocess.run([str(word) for word in command], env=env, capture_output=True, text=True, timeout=LIMIT)
     assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
     return ran.stdout
@@ -124,7 +126,9 @@ def test_the_wheel_is_for_any_python_3_of_this_platform(wheel):
 
 @pytest.mark.parametrize("python", PYTHONS, ids=lambda python: "-".join(python.split(os.sep)[-3:]))
 def test_the_same_wheel_works_in_each_interpreter(wheel, tmp_path, python):
-    run(python, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "site", wheel)
+    # Debian's own has no pip; where the wheel goes another one's may put it as well.
+    pip = python if subprocess.run([python, "-c", "import pip"], capture_output=True).returncode == 0 else sys.executable
+    run(pip, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "site", wheel)
     version, state, library = run(python, "-c", USE, PYTHONPATH=str(tmp_path / "site")).split()
     assert (version, state) == (crate_version(), "stopped") and library.startswith(str(tmp_path))
     (tmp_path / "program.py").write_text(PROCESS)
@@ -135,7 +139,7 @@ def test_the_same_wheel_works_in_each_interpreter(wheel, tmp_path, python):
 def test_the_sdist_brings_the_crate_and_builds(place):
     run(sys.executable, "-m", "venv", place / "tool")
     tool = place / "tool/bin/python"
-    run(tool, "-m", "pip", "install", "--quiet", "hatchling==1.27.0")
+    run(tool, "-m", "pip", "install", "--quiet", "-r", BUILDERS)
     command = [str(tool), "-m", "hatchling", "build", "-t", "sdist", "-d", str(place / "sdist")]
     subprocess.run(command, cwd=PACKAGE, check=True, timeout=LIMIT)
     (sdist,) = (place / "sdist").iterdir()
