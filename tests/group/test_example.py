@@ -25,6 +25,7 @@ import urllib.request
 LIMIT = 30.0 * max(1.0, float(os.environ.get("PODKEEP_TEST_SLOW", "1")))  # seconds for any single step: a safety net
 SECONDS = 60.0 if os.environ.get("PODKEEP_TEST_MINUTE") else 6.0
 MEMBERS = ("redis", "web", "worker")
+STATES = ("new", "starting", "running", "stopping", "restarting", "stopped", "failed", "abandoned")
 BUGS = ("a bug that is noticed", "exited with code 4", "killed by signal 9 ")  # the worker's own
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -64,9 +65,12 @@ class Site:
             return False
         if line is None:
             return None
-        member, state = (line.split() + ["", ""])[:2]
-        if member not in MEMBERS:
-            return True  # the web server has the same standard output
+        # The web server has the same standard output, and may be in the middle of a line of its own.
+        said = re.search(rf"({'|'.join(MEMBERS)}) +({'|'.join(STATES)})\b.*", line)
+        if not said:
+            return True
+        member, state = said.groups()
+        line = said[0]
         self.told.append((member, state))
         self.lines[member] = line
         self.pids.pop(member, None)
@@ -87,7 +91,7 @@ class Site:
         deadline = time.monotonic() + LIMIT
         while not condition():
             assert self.read(0.1) is not None, f"the program has ended: {self.told[-20:]}"
-            assert time.monotonic() < deadline, f"waited too long until {what}: {self.told[-20:]}"
+            assert time.monotonic() < deadline, f"waited too long until {what}: {self.lines} {self.told[-20:]}"
 
     def all_running(self):
         return all(self.state(member) == "running" for member in MEMBERS)
