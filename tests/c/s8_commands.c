@@ -215,7 +215,7 @@ TEST_PROCESS(S8_command__stopped_and_it_will_not) {
 
 /* Each of its lives feeds it for a while and then falls silent: caught after an interval, restarted, caught again. */
 TEST_PROCESS(S8_command__watchdog) {
-  char self[4096], times[] = NOTIFIER "=8";
+  char self[4096], times[] = NOTIFIER "=20";
   const char *env[] = {times, NULL};
   ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
   CHECK(n > 0);
@@ -231,7 +231,7 @@ TEST_PROCESS(S8_command__watchdog) {
   options.restart = PODKEEP_RESTART_ON_FAILURE;
   options.max_restarts = 1;
   options.backoff_ms = 1;
-  options.watchdog_ms = slow_ms(150); /* 8 times 50 ms: it would be missed, were it not fed */
+  options.watchdog_ms = slow_ms(400); /* 20 times 50 ms: it would be missed, were it not fed */
   CHECK_OK(podkeep_pod_new(runtime, &options, &pod));
   podkeep_monitor *m = watch(pod);
   uint64_t from = now_ns(); /* before it can have said anything, whenever that is heard */
@@ -239,7 +239,7 @@ TEST_PROCESS(S8_command__watchdog) {
   for (uint32_t i = 0; i < 2; i++) {
     podkeep_event e = next_to(m, PODKEEP_STATE_RUNNING);
     CHECK_INT(e.incarnation, i);
-    CHECK(NEXT_EVENT(m).time_ns - from >= 8 * 50 * MS + (uint64_t)options.watchdog_ms * MS);
+    CHECK(NEXT_EVENT(m).time_ns - from >= 20 * 50 * MS + (uint64_t)options.watchdog_ms * MS);
     e = NEXT_EVENT(m);
     CHECK_INT(e.to, i == 0 ? PODKEEP_STATE_RESTARTING : PODKEEP_STATE_FAILED);
     from = e.time_ns;
