@@ -9,7 +9,7 @@ static uint32_t abandoned(void) {
 
 /* A pod that hangs in `s` is abandoned in `phase`, and comes to FAILED once it is let go on. */
 static void hangs(probe *p, step *s, bool cancel, podkeep_phase phase, const char *called) {
-  p->options.grace_ms = s == &p->teardown ? slow_ms(200) : SHORT_MS; /* S must be in that phase when it is spent */
+  p->options.grace_ms = s == &p->teardown ? slow_ms(1000) : SHORT_MS; /* S must be in that phase when it is spent */
   s->held = true;
   podkeep_pod *pod = probe_make(p);
   podkeep_monitor *m = watch(pod);
@@ -84,7 +84,7 @@ TEST_WITH(L12_spent__in_teardown_after_a_natural_return, NOT_PROCESS(ABANDONED),
 
 /* The late ends: each callback's word still counts, behind the timeout. */
 static void late_end(probe *p, step *s, podkeep_phase phase, int32_t code, bool dies, const char *called) {
-  p->options.grace_ms = s == &p->teardown ? slow_ms(200) : 1; /* S must be in that phase when it is spent */
+  p->options.grace_ms = s == &p->teardown ? slow_ms(1000) : 1; /* S must be in that phase when it is spent */
   p->no_hook = true;
   s->held = true;
   podkeep_pod *pod = probe_start(p);
@@ -174,7 +174,7 @@ static uint64_t overdraw(probe *p, void (*meanwhile)(podkeep_pod *)) {
 
 TEST_WITH(L12_one_budget_for_run_and_teardown, NOT_MAIN(EXIT)) {
   probe *p = probe_new("spending");
-  p->options.grace_ms = slow_ms(600);
+  p->options.grace_ms = slow_ms(1200);
   p->run.does = spends_most;
   p->teardown.held = true;
   p->s_may_die = true;

@@ -128,7 +128,7 @@ TEST(L14_join_says_why) {
 
 /* close, and the TIMEOUT failure it stands for. */
 static void close_gives_up(probe *p, step *s, const char *phase) {
-  p->options.grace_ms = s == &p->teardown ? slow_ms(300) : SHORT_MS; /* S must be in its call when it is spent */
+  p->options.grace_ms = s == &p->teardown ? slow_ms(1000) : SHORT_MS; /* S must be in its call when it is spent */
   s->does = hangs_in_accept;
   podkeep_pod *pod = probe_start(p);
   if (s == &p->teardown) {
