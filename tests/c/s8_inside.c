@@ -107,7 +107,7 @@ TEST(S8_inside__the_descriptor_wakes_a_later_one) {
 TEST(S8_inside__each_has_its_hook) {
   probe *p = restarting("hooked", 3);
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(300);
+  p->options.ready_timeout_ms = slow_ms(600); /* run must be entered by then */
   for (int i = 0; i < 3; i++) p->lives[i].run.does = does_wait_for_hook;
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->lives[2].run.entered);

@@ -48,7 +48,7 @@ TEST(S8_lives__wait_ready_in_the_delay) {
 TEST(S8_lives__wait_ready_in_a_stop_that_bars_nothing) {
   probe *p = restarting("late riser", 2);
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(300);
+  p->options.ready_timeout_ms = slow_ms(900); /* the second must be ready by then */
   p->no_hook = true;
   p->lives[0].run.does = NULL;
   p->lives[0].teardown.held = true;
@@ -148,7 +148,8 @@ TEST(S8_lives__each_has_its_ready_limit_and_its_extension) {
   probe *p = restarting("slow", 2);
   p->options.max_restarts = 1;
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = p->options.extend_max_ms = slow_ms(400); /* run must be entered by then */
+  p->options.ready_timeout_ms = slow_ms(800); /* run must be entered by then */
+  p->options.extend_max_ms = slow_ms(400);
   for (int i = 0; i < 2; i++) p->lives[i].run.does = extends_all_it_may;
   podkeep_monitor *m = watch(probe_make(p));
   podkeep_pod *pod = probe_start(p);

@@ -204,7 +204,7 @@ TEST_PROCESS(S8_restart__SIGTERM_of_a_stranger) {
 static void never_ready(probe *p, incarnation *l) {
   (void)l;
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(400); /* run must be entered by then, in the second life, too */
+  p->options.ready_timeout_ms = slow_ms(600); /* run must be entered by then, in the second life, too */
 }
 TEST(S8_restart__ready_timeout) {
   ENDS_WITH(.plan = never_ready, .phase = PODKEEP_PHASE_READY, .kind = PODKEEP_KIND_TIMEOUT, .code = -1);
