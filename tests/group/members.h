@@ -44,6 +44,9 @@ void check_group_failure_at(const char *file, int line, podkeep_group *g, const 
 typedef struct journal journal;
 journal *journal_of(podkeep_group *g);
 void journal_free(journal *j);
+/* More may be told in a moment than a monitor holds for a late reader: events of a member are merged then, and the order is
+ * not checked, which is noted. */
+void journal_may_miss(journal *j);
 void journal_read(journal *j, int64_t ms);     /* all that is there, and what comes within that time */
 size_t journal_mark(journal *j);               /* what is behind it is of no interest any more */
 /* Reads on until a member has entered that state behind the mark, for the n-th time. */

@@ -96,9 +96,9 @@ TEST(time_budget__in_a_row__first__processes) { three_with_a_budget(PROCESS, tru
 
 /* One that is on its way down already is held to the group's budget, too. */
 TEST(time_budget__of_one_that_stops_already) {
-  podkeep_group *g = group_new(PODKEEP_ONE_FOR_ONE, true, 500);
-  member *base = member_in(g, THREAD, "base", NULL), *m = slow_member(PROCESS, "slow", 30000);
-  m->options.grace_ms = 60000;
+  podkeep_group *g = group_new(PODKEEP_ONE_FOR_ONE, true, slow_ms(4000));
+  member *base = member_in(g, THREAD, "base", NULL), *m = slow_member(PROCESS, "slow", slow_ms(30000));
+  m->options.grace_ms = 3 * LIMIT_MS; /* base's is LIMIT_MS: three seconds of the four are this one's */
   m->options.kill_after_ms = 100;
   join_group(g, m, "base");
   group_up(g);
@@ -106,7 +106,7 @@ TEST(time_budget__of_one_that_stops_already) {
   event_wait(&m->a->teardown.entered);
   int64_t begun = now_ms();
   group_down(g, PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(3000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(4000 + 3000));
   CHECK_TIMED_OUT(m->pod, TEARDOWN);
   CHECK_OK(podkeep_pod_free(base->pod));
   CHECK_OK(podkeep_pod_free(m->pod));
