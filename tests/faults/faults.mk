@@ -41,13 +41,13 @@ test-soak: $(FAULTS_BUILD)/soak
 # wiped there), so leaks are no question in the suites that fork with pods alive: FAULTS_FORKING.
 FAULTS_FORKING := fork inside calls exit
 FAULTS_TOOLED := $(FAULTS_LINKED) unload
-MEMCHECK := valgrind -q --error-exitcode=99 --num-callers=20
+# A thread that spins or naps shares memcheck's one processor with the one that it waits for: --fair-sched.
+MEMCHECK := valgrind -q --error-exitcode=99 --num-callers=20 --fair-sched=yes
 MEMCHECK_LEAKS := --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite
 
-# So in these cases of the conformance suite; all others are asked for their leaks too. A case that spins shares memcheck's
-# one processor with the keeper that is to catch it: --fair-sched.
+# So in these cases of the conformance suite; all others are asked for their leaks too.
 MEMCHECK_FORKING := S8_lives__fork_in_the_delay S8_watchdog__stalled S8_watchdog__one_fresh_interval
-MEMCHECK_CASES = PODKEEP_TEST_SLOW=8 PODKEEP_TEST_WRAP='$(MEMCHECK) --fair-sched=yes $(1)' build/c/conformance -j $(2)
+MEMCHECK_CASES = PODKEEP_TEST_SLOW=8 PODKEEP_TEST_WRAP='$(MEMCHECK) $(1)' build/c/conformance -j $(2)
 .PHONY: test-valgrind
 test-valgrind: build/c/conformance $(FAULTS_TOOLED:%=$(FAULTS_BUILD)/%)
 	@PODKEEP_TEST_SLOW=20 PODKEEP_TEST_FEWER=20 PODKEEP_TEST_TOOL=valgrind sh tests/faults/sum.sh \

@@ -31,8 +31,10 @@ podkeep_runtime *make_runtime(const char *name, int32_t (*run)(podkeep_context *
   return runtime;
 }
 podkeep_pod *make_pod(podkeep_runtime *runtime) {
+  podkeep_pod_options options = PODKEEP_POD_OPTIONS_INIT;
   podkeep_pod *pod;
-  IS(podkeep_pod_new(runtime, NULL, &pod), PODKEEP_OK);
+  options.grace_ms = slow(5000); /* the default */
+  IS(podkeep_pod_new(runtime, &options, &pod), PODKEEP_OK);
   return pod;
 }
 podkeep_pod *make_running(podkeep_runtime *runtime) {
