@@ -358,7 +358,8 @@ static pid_t stranger_with(pid_t number) {
   }
   return 0;
 }
-TEST(L6_notify__a_main_process_that_has_ended_is_not_signalled) { /* its number may be a stranger's by now; the child is, in its stead */
+/* Its number may be a stranger's by now; the child is, in its stead. With an argument: a stranger may be made. */
+HOST(main_process_that_has_ended) {
   const char *const argv[] = {"/bin/sh", "-c", "trap 'exit 0' TERM; \"$0\" --do speak mainpid barrier exit:0; : >\"$1\"; while :; do sleep 1000 & wait; done",
                               self_path(), world_path("over"), NULL};
   podkeep_pod_options o = process_options();
@@ -367,7 +368,7 @@ TEST(L6_notify__a_main_process_that_has_ended_is_not_signalled) { /* its number 
   UNTIL(access(world_path("over"), F_OK) == 0);
   pid_t number = (pid_t)LOAD(B->numbers[1]);
   UNTIL(process_letter(number) == 0);
-  pid_t stranger = stranger_with(number);
+  pid_t stranger = arg_count > 0 ? stranger_with(number) : 0;
   if (stranger == 0) note("no stranger with the number of the main process could be made");
   podkeep_status status = podkeep_pod_close(pod);
   if (stranger) {
@@ -377,6 +378,17 @@ TEST(L6_notify__a_main_process_that_has_ended_is_not_signalled) { /* its number 
   }
   CHECK_STATUS(status, PODKEEP_OK);
   CHECK_OK(podkeep_pod_free(pod));
+}
+/* Numbers that come again are no matter of the other cases: the host has processes of its own, where that may be. */
+TEST(L6_notify__a_main_process_that_has_ended_is_not_signalled) {
+  pid_t host = fork();
+  if (host == 0) {
+    execl("/bin/sh", "sh", "-c",
+          "unshare --pid --mount-proc --fork true 2>/dev/null && exec unshare --pid --mount-proc --fork \"$0\" --host \"$1\" apart; exec \"$0\" --host \"$1\"",
+          self_path(), "main_process_that_has_ended", (char *)NULL);
+    _exit(125);
+  }
+  CHECK_INT(wait_code(host, 2 * LIMIT_MS), 0);
 }
 
 /* --- Strangers, garbage ----------------------------------------------------------------------------------------------------- */

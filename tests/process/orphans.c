@@ -152,7 +152,7 @@ TEST_WITH(S4_guardian__killed_and_replaced, COLD, 60) {
   CHECK_INT(wait_code(host, LIMIT_MS), 128 + SIGKILL);
   family_is_gone(0);
 }
-TEST_WITH(S4_guardian__killed_often, COLD, 60) {
+TEST_WITH(S4_guardian__killed_often, COLD, 120) {
   pid_t host = family_start(BY_CASE, 1), last = 0;
   for (int i = 0; i < 40; i++) { /* some of them before their host has taken hold of them */
     pid_t next;

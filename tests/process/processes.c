@@ -153,15 +153,17 @@ static int socket_at(int port, struct sockaddr_in *at) {
   if (fd < 0) check_failed(__FILE__, __LINE__, "no socket");
   return fd;
 }
+/* Given back before it is used, so none that the kernel gives to whoever asks for any (32768 and up), and each case looks from
+ * a place of its own. */
 int free_port(void) {
-  struct sockaddr_in at;
-  socklen_t size = sizeof at;
-  int one = 1, fd = socket_at(0, &at);
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  if (bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || getsockname(fd, (struct sockaddr *)&at, &size) != 0)
-    check_failed(__FILE__, __LINE__, "no free port");
-  close(fd);
-  return ntohs(at.sin_port);
+  for (int i = 0; i < 12000; i++) {
+    struct sockaddr_in at;
+    int port = 20000 + (getpid() * 16 + i) % 12000, fd = socket_at(port, &at);
+    bool is_free = bind(fd, (struct sockaddr *)&at, sizeof at) == 0;
+    close(fd);
+    if (is_free) return port;
+  }
+  check_failed(__FILE__, __LINE__, "no free port");
 }
 int connect_to(int port) {
   struct sockaddr_in at;
