@@ -52,9 +52,14 @@ fn check(error: Error, status: Status, words: &str) {
     assert!(error.sentence.contains(words), "{error}");
 }
 
+fn place(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("podkeep-faults-{}-{name}", std::process::id()))
+}
+
 fn directory(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("podkeep-faults-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
+    let path = place(name);
+    let _ = std::fs::remove_dir_all(&path); // another process of this number has failed
+    std::fs::create_dir(&path).unwrap();
     path
 }
 
@@ -68,7 +73,10 @@ fn where_nobody_listens_is_unreachable() {
     let (stale, file) = (directory.join("stale"), directory.join("file"));
     drop(UnixListener::bind(&stale).unwrap());
     std::fs::write(&file, "").unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Kept, so that it is given to nobody else.
+    let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = deaf.local_addr().unwrap().port();
     for address in [
         unix(&stale),
         unix(&file),
@@ -189,7 +197,12 @@ fn a_call_from_a_task_of_another_runtime_blocks_it_and_works() {
 }
 
 static CERTIFICATES: LazyLock<PathBuf> = LazyLock::new(|| {
+    extern "C" fn remove() {
+        let _ = std::fs::remove_dir_all(place("certificates"));
+    }
     let made = directory("certificates");
+    // SAFETY: at the end of the process, where paths and files are as usual.
+    unsafe { libc::atexit(remove) };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control/certificates.sh");
     assert!(Command::new(script).arg(&made).status().unwrap().success());
     made

@@ -376,6 +376,7 @@ mod tests {
 
     fn fresh(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("podkeep-listener-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path); // another process of this number has failed
         std::fs::create_dir(&path).unwrap();
         path
     }
