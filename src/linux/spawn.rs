@@ -27,8 +27,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) pid_digits: &'a [AtomicU8],
     /// Where the child's id is noted before anything of it can run: who watches for the host's end finds it there.
     pub(crate) group: &'a AtomicU32,
-    /// And where for its program.
-    pub(crate) pid: &'a AtomicI32,
+    /// And where for its program, and for who asks for it.
+    pub(crate) pids: [&'a AtomicI32; 2],
 }
 
 /// Where a plan's descriptors begin.
@@ -174,7 +174,9 @@ extern "C" fn begin(start: *mut c_void) -> c_int {
     unsafe {
         libc::setpgid(0, 0);
         let pid = libc::getpid();
-        plan.pid.store(pid, SeqCst);
+        for noted in plan.pids {
+            noted.store(pid, SeqCst);
+        }
         plan.group.store(pid as u32, SeqCst);
         let mut rest = pid;
         for digit in plan.pid_digits.iter().rev() {

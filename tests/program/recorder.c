@@ -51,6 +51,11 @@ podkeep_status podkeep_pod_new(podkeep_runtime *runtime, const podkeep_pod_optio
   *out = (podkeep_pod *)2;
   return number("FAKE_STATUS");
 }
+podkeep_status podkeep_pod_id(podkeep_pod *pod, int64_t *out) {
+  (void)pod;
+  *out = 0;
+  return PODKEEP_OK;
+}
 podkeep_status podkeep_pod_run(podkeep_pod *pod, int32_t *exit_code) {
   printf("run %d word %s\n", pod == (podkeep_pod *)2, or_none(getenv("WORD")));
   *exit_code = number("FAKE_CODE");

@@ -1,10 +1,13 @@
 """`podkeep run -- COMMAND`: exit codes, signals, what the command gets, and that nothing of it is left."""
 
+import fcntl
 import os
 import signal
 import socket
 import sys
 import tempfile
+import termios
+import textwrap
 import time
 
 from support import LIMIT, PROGRAM, SLOW, Ended, alive, children, group_alive, line, podkeep, run, start, status, until
@@ -120,6 +123,74 @@ def test_term_and_int_reach_the_command_as_its_stop_signal():
     process.terminate()
     ended = Ended(process)
     assert (ended.code, ended.out) == (0, "got USR2\n"), ended
+
+
+def test_words_to_the_command_reach_it():
+    words = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGRTMIN, signal.SIGRTMAX)
+    listen = """
+        import signal, sys
+        words = {int(word) for word in sys.argv[1:]}
+        signal.pthread_sigmask(signal.SIG_BLOCK, words)
+        print("up", flush=True)
+        while True:
+            print(int(signal.sigwait(words)), flush=True)
+    """
+    # In a session of its own: nobody has a terminal there.
+    process = podkeep("run", "--", PYTHON, "-c", textwrap.dedent(listen), *map(int, words), start_new_session=True)
+    assert line(process) == "up"
+    for word in words:
+        process.send_signal(word)
+        assert line(process) == str(int(word))
+    process.terminate()
+    ended = Ended(process)
+    assert (ended.code, ended.out, ended.err) == (0, "", ""), ended
+
+
+def test_words_reach_each_life_and_none_between_them():
+    process = podkeep(
+        *("run", "--restart", "always", "--backoff", "1ms", "--backoff-max", "1ms", "--max-restarts", "unlimited", "--"),
+        *("sh", "-c", TRAP.format("USR1", 0)),
+    )
+    for _ in range(20):
+        assert line(process) == "up"
+        process.send_signal(signal.SIGUSR1)
+        assert line(process) == "got USR1"
+        process.send_signal(signal.SIGWINCH)  # whoever is there by then does not mind
+    process.terminate()
+    assert Ended(process).code == 0
+
+
+def test_a_word_that_ends_the_command_is_its_failure():
+    process = podkeep("run", "--", "sh", "-c", "echo up; exec sleep 1000")
+    assert line(process) == "up"
+    process.send_signal(signal.SIGUSR2)
+    ended = Ended(process)
+    assert ended.code == 128 + signal.SIGUSR2 and "(signal, code 12)" in ended.err, ended
+
+
+def test_a_hangup_ends_it_at_a_terminal_and_is_ignored_under_nohup():
+    def at_a_terminal():
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    master, slave = os.openpty()
+    process = podkeep("run", "--", "sh", "-c", TRAP.format("HUP", 0), stdin=slave, preexec_fn=at_a_terminal)
+    os.close(slave)
+    assert line(process) == "up"
+    os.close(master)
+    ended = Ended(process)
+    assert ended.code == -signal.SIGHUP and "got HUP" not in ended.out, ended
+
+    def under_nohup():
+        os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    process = podkeep("run", "--", "sh", "-c", TRAP.format("USR1", 0), preexec_fn=under_nohup)
+    assert line(process) == "up"
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGUSR1)
+    ended = Ended(process)
+    assert (ended.code, ended.out) == (0, "got USR1\n"), ended
 
 
 def test_ends_that_are_clean_after_a_cancel():

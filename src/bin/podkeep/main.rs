@@ -20,6 +20,7 @@ mod library;
 mod listen;
 mod options;
 mod quantity;
+mod relay;
 mod restarts;
 mod run;
 mod tell;

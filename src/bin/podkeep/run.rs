@@ -5,6 +5,7 @@ use crate::library::{self, Library, PodOptions};
 use crate::listen::Listen;
 use crate::options::{Host, Options, Restart};
 use crate::quantity::Ready;
+use crate::relay;
 use crate::restarts;
 use crate::tell::{tell, tell_failure};
 use clap::Args;
@@ -15,7 +16,8 @@ use std::ptr;
 
 /// Run a command or a library's procedure until it ends, or SIGINT or SIGTERM ends it
 ///
-/// The first SIGINT or SIGTERM cancels and waits up to --grace; a second one ends at once.
+/// The first SIGINT or SIGTERM cancels and waits up to --grace; a second one ends at once. SIGHUP (not at a terminal),
+/// SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH and the real-time signals reach the command.
 #[derive(Args)]
 #[command(override_usage = "\
 podkeep run [OPTIONS] -- COMMAND [ARG]...
@@ -132,6 +134,9 @@ fn keep(library: &Library, asked: Run, process: bool) -> Result<c_int, Refusal> 
     let mut pod = ptr::null_mut();
     // SAFETY: every string and list of the options lives until this returns; the library copies them.
     check(library, unsafe { (library.pod_new)(runtime, &given, &mut pod) })?;
+    if process {
+        relay::begin(library, pod);
+    }
     let teller = if given.restart == library::RESTART_NEVER { None } else { restarts::tell(library, pod) };
     let service = place.map(|place| place.serve(library)).transpose()?;
     let mut code = 0;

@@ -137,9 +137,13 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
         ],
         pid_digits: marker.digits(),
         group,
-        pid: &view.pid,
+        // A program that runs has its id, whoever asks: it may be what its first word is answered with.
+        pids: [&view.pid, &pod.tid],
     });
     drop((null, write_stderr, theirs, memory));
+    if spawned.is_err() {
+        pod.tid.store(0, Relaxed);
+    }
     let spawned = match spawned {
         Ok(spawned) => spawned,
         Err(NotSpawned::Resources(error)) => return Err(refused(error)),
@@ -174,6 +178,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
         process::signal_group(&child.pidfd, child.pid, libc::SIGKILL);
         lock(&io.guardian).forget(pod.index());
         child.reap(&mut said);
+        pod.tid.store(0, Relaxed);
         return Err(refused(error));
     }
     drop(spawning);
