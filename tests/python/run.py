@@ -1,7 +1,7 @@
 """Runs the Python tests in each interpreter, in a virtualenv of its own: python run.py [PYTHON ...]
 
 Without arguments: the CPythons from 3.9 on that pyenv has, else the one that runs this. The virtualenvs are
-build/venv-<version>; pytest is installed there at the version that requirements.txt pins, and nothing else. The library and
+build/venv-<version>; pytest and what it needs are installed there as requirements.txt pins them, and nothing else. The library and
 the package are those of the tree (PODKEEP_LIBRARY, PYTHONPATH). Last line: N passed, N failed.
 """
 

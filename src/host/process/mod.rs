@@ -182,7 +182,7 @@ pub(crate) fn spawn(pod: &PodRef, world: &'static World) -> Result<()> {
         return Err(refused(error));
     }
     drop(spawning);
-    pod.tid.store(child.pid, Relaxed);
+    pod.tid.store(child.pid, Relaxed); // by our count: a child may be the first of a namespace, and has noted 1
     *lock(&process.live) = Some(child.clone());
     if pod.life().state() == State::New {
         pod.set_ready_limit();
