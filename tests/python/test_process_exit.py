@@ -43,6 +43,47 @@ def test_process_pods_are_torn_down_and_the_code_is_the_programs(program, tmp_pa
     assert not [pid for pid in pids_of(marks) if alive(pid)]
 
 
+@pytest.mark.parametrize("host", ["thread", "process"])
+def test_the_ends_of_pods_are_told_until_the_last_moment(program, host):
+    """To a thread that Python does not wait for, and to handlers that run after podkeep's own."""
+    ran = program(
+        r"""
+import atexit, contextlib, sys, threading, podkeep, runtimes
+def late():
+    print(pod.state, pod.join(), group.state, group.join(), member.state, failed.state, flush=True)
+    for wait in (failed.join, failed.close):
+        try:
+            wait()
+        except podkeep.PodFailed as error:
+            print(error.failure.code, flush=True)
+    busy.set()
+    again.wait()
+def asks():
+    while True:
+        pod.join(), pod.state, pod.failure, pod.restarts, group.state
+        if busy.is_set():
+            again.set()
+if __name__ == "__main__":
+    atexit.register(late)
+    busy, again = threading.Event(), threading.Event()
+    pod = podkeep.Pod(runtimes.Idle, host=sys.argv[1]).start()
+    failed = podkeep.Pod(runtimes.fails, args=(7, "why"), host=sys.argv[1]).start(wait=False)
+    with contextlib.suppress(podkeep.PodFailed):
+        failed.join()
+    member = podkeep.Pod(runtimes.Idle, host=sys.argv[1], name="member")
+    group = podkeep.Group()
+    group.add(member)
+    group.start()
+    threading.Thread(target=asks, daemon=True).start()
+    threading.Thread(target=group.join, daemon=True).start()
+""",
+        host,
+        **MORE,
+    ).end()
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines == ["stopped None stopped None stopped failed", "7", "7"]
+
+
 def test_ctrl_c_ends_the_program_as_python_does(program, tmp_path):
     marks = tmp_path / "marks"
     running = program("processes.py", "join", marks, **MORE)

@@ -221,11 +221,11 @@ def _bring_back(home: Home) -> None:
 
 
 def _release(home: Home) -> None:
-    """Gives back what has ended."""
+    """Lets go of what the runtimes hold. Not of the pods: daemon threads and exit handlers may ask for their ends still."""
     for kept in home.all():
         state = kept.state()
         if state is not None and state.final:
-            kept.free()
+            kept.end()
 
 
 def _tell(home: Home) -> None:
