@@ -482,8 +482,8 @@ impl Child {
         self.pod.record(phase, kind, code, &format!("process {}: {before}{text}{stderr}", self.pid))
     }
 
-    /// Shows the end. The last that is done for this child.
-    pub(super) fn tell_end(&self, ended: Ended) {
+    /// What its end adds to the pod's records. The last that is done for this child.
+    pub(super) fn sum_up(&self, ended: Ended) -> Vec<Record> {
         // S may have ended because of a cancel before the one who cancels came to his step: that comes first.
         if self.pod.stop_is_under_way() {
             self.pod.advance(Event::Stop);
@@ -502,9 +502,7 @@ impl Child {
             *lock(&process.live) = None;
         }
         pod.tid.store(0, Relaxed);
-        let records = record.into_iter().map(|record| pod.with_stderr(record)).collect();
-        pod.end_life(records, |failed, again| Event::End { failed, again });
-        super::after_life(pod);
+        record.into_iter().map(|record| pod.with_stderr(record)).collect()
     }
 }
 

@@ -232,7 +232,7 @@ extern "C-unwind" fn enter(io: *mut c_void) -> *mut c_void {
                 if errand == Errand::Stderr {
                     let _ = io.poller.add(child.stderr_pipe().as_fd(), number << 3 | What::Stderr as u64);
                 }
-                act(io, number, &child, |child| child.do_errand(errand));
+                act(io, number, child, |child| child.do_errand(errand));
             }
         }
         let next = next.min(guardian_at).min(passage_at);
@@ -251,7 +251,7 @@ extern "C-unwind" fn enter(io: *mut c_void) -> *mut c_void {
                 what if what == What::Guardian as u64 => guardian_at = io.replace_guardian(),
                 what => {
                     if let Some(child) = io.child(number) {
-                        act(io, number, &child, |child| child.look(what));
+                        act(io, number, child, |child| child.look(what));
                     }
                 }
             }
@@ -272,8 +272,8 @@ pub(crate) enum Next {
     Ended,
 }
 
-fn act(io: &'static Io, number: u64, child: &Arc<Child>, look: impl FnOnce(&Child) -> Next) {
-    match look(child) {
+fn act(io: &'static Io, number: u64, child: Arc<Child>, look: impl FnOnce(&Child) -> Next) {
+    match look(&child) {
         Next::Nothing => {}
         Next::Deaf(what) => {
             for (_, fd) in child.descriptors().into_iter().filter(|(of, _)| *of == what) {
@@ -296,7 +296,10 @@ fn act(io: &'static Io, number: u64, child: &Arc<Child>, look: impl FnOnce(&Chil
             let ended = child.reap(&mut lock(&child.said));
             child.descriptors().into_iter().for_each(|(_, fd)| io.poller.remove(fd));
             lock(&io.hands).children.remove(&number);
-            child.tell_end(ended);
+            let (pod, records) = (child.pod.clone(), child.sum_up(ended));
+            // Its descriptors and memory are given back before anybody hears of the end, but for one who is passing a stop on.
+            drop(child);
+            super::tell_end(&pod, records);
         }
     }
 }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result, Status};
 use crate::explain::explain;
-use crate::failure::Kind;
+use crate::failure::{Kind, Record};
 use crate::lifecycle::{Event, Phase, State};
 use crate::linux::process;
 use crate::linux::spawn::{self, NotSpawned, Plan};
@@ -238,13 +238,13 @@ fn brief(pod: &PodRef) -> Result<block::Brief<'_>> {
 fn not_run(pod: &PodRef, code: i32, sentence: &str) -> Result<()> {
     pod.advance(Event::Launch);
     let record = pod.record(Phase::Spawn, Kind::Exit, code, sentence);
-    pod.end_life(vec![record], |failed, again| Event::End { failed, again });
-    after_life(pod);
+    tell_end(pod, vec![record]);
     Ok(())
 }
 
-/// S is gone: the next life is put down for its time, or this was the last.
-fn after_life(pod: &PodRef) {
+/// S is gone, and whoever waits hears of it; the next life is put down for its time, or this was the last.
+fn tell_end(pod: &PodRef, records: Vec<Record>) {
+    pod.end_life(records, |failed, again| Event::End { failed, again });
     let io = World::existing().and_then(|world| *lock(&world.io));
     match (pod.life().state(), io) {
         // Of a group's member the group says when; it may have done so by now (`revive_soon`).
@@ -269,8 +269,7 @@ fn revive(pod: &PodRef) {
     let Some(world) = World::existing() else { return };
     if let Err(error) = spawn(pod, world) {
         let record = pod.record(Phase::Spawn, Kind::Lost, 0, &error.sentence);
-        pod.end_life(vec![record], |failed, again| Event::End { failed, again });
-        after_life(pod);
+        tell_end(pod, vec![record]);
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::block::{self, Errand};
 use super::super::child::Child;
 use super::super::io::{Next, What};
 use super::super::stderr::Passage;
-use super::super::{Process, process};
+use super::super::{Process, process, tell_end};
 use crate::failure::Kind;
 use crate::lifecycle::{Event, State};
 use crate::linux::process::Ended;
@@ -169,7 +169,7 @@ impl Fake {
         self.theirs = None;
         self.child.last_words();
         self.child.reap(&mut lock(&self.child.said));
-        self.child.tell_end(ended);
+        tell_end(&self.pod, self.child.sum_up(ended));
         self.check();
         let life = self.pod.life();
         assert!(life.state().is_final() && life.gone());
