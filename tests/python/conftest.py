@@ -73,6 +73,10 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
+def is_open(fd):
+    return os.path.lexists(f"/proc/self/fd/{fd}")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def warm():
     """The library's lasting threads, descriptors and guardian are there before the first test counts."""

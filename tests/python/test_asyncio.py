@@ -64,9 +64,34 @@ def test_waits_do_not_block_the_loop():
             await asyncio.gather(*waits)
         return ticks
 
-    ticks = asyncio.run(main())
-    # A wait that blocked would stop the loop for its whole two seconds.
-    assert ticks.count > 20 and ticks.longest < 1.8
+    # A wait that blocked would stop the loop for its whole two seconds, each time.
+    longest = []
+    while not longest or longest[-1] >= 1.8:
+        assert len(longest) < 3, longest
+        ticks = asyncio.run(main())
+        assert ticks.count > 20
+        longest.append(ticks.longest)
+
+
+def test_a_loop_whose_clock_is_coarse_ends_waits_too():
+    """Its timers may ring a moment before its clock shows their time."""
+
+    class Coarse(asyncio.SelectorEventLoop):
+        def time(self):
+            return super().time() // 0.02 * 0.02
+
+    async def main():
+        with Pod(Idle) as pod:
+            for ms in range(30, 40):
+                with pytest.raises(podkeep.PodTimeout):
+                    await asyncio.wait_for(pod.joined(ms / 1000), 60)
+
+    loop = Coarse()
+    loop._clock_resolution = 0.02
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
 
 
 def test_a_cancelled_await_leaves_the_pod_and_nothing_behind():

@@ -286,3 +286,222 @@ raise SystemExit(6)
 """
         ).end()
         assert (ran.code, ran.out, ran.err) == (6, "", "")
+
+
+def test_a_pod_that_is_made_while_all_are_cancelled(program):
+    """Made too late to be cancelled with the others, it would be waited for without end."""
+    ran = program(
+        r"""
+import threading, podkeep
+from podkeep import _exit, _kept
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+hooked, cancelled, made = threading.Event(), threading.Event(), threading.Event()
+hook, look, looks = _exit.hook, _kept.Home.all, []
+def held_up():
+    hook()
+    if threading.current_thread() is late:
+        hooked.set()
+        cancelled.wait()
+def counted(home):
+    looks.append(home)
+    if len(looks) == 2:  # to cancel them; to wait for them
+        cancelled.set()
+        made.wait()
+    return look(home)
+def work():
+    try:
+        podkeep.Pod(Idle, name="late").start(wait=False)
+    except podkeep.Error as error:
+        print(error.status, flush=True)
+    made.set()
+late = threading.Thread(target=work)
+_exit.hook = held_up
+late.start()
+hooked.wait()
+_kept.Home.all = counted
+print(podkeep.shutdown())
+""",
+    ).end()
+    assert (ran.code, ran.lines, ran.err) == (0, ["invalid_state", "0"], "")
+
+
+def test_daemon_threads_that_wait_for_pods_made_at_the_end(program):
+    for _ in range(10):
+        ran = program(
+            r"""
+import threading, podkeep
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+first = [podkeep.Pod(Idle).start() for _ in range(3)]
+gate = threading.Event()
+def work():
+    gate.set()
+    podkeep.Pod(Idle, name="late").start(wait=False).join()
+threading.excepthook = lambda args: None  # the end refuses them a pod
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+gate.wait()
+"""
+        ).end()
+        assert (ran.code, ran.out, ran.err) == (0, "", "")
+
+
+def test_what_an_executor_begins_at_the_end_makes_no_pods(program):
+    """Nobody would end them, and Python waits for all that an executor was given."""
+    ran = program(
+        r"""
+import podkeep
+from concurrent.futures import ThreadPoolExecutor
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+up = []
+def job():
+    try:
+        pod = podkeep.Pod(Idle).start()
+        up.append(pod)
+        print(pod.join(), flush=True)
+    except podkeep.Error as error:
+        print(error.status, flush=True)
+pool = ThreadPoolExecutor(1)
+jobs = [pool.submit(job) for _ in range(3)]
+while not up:
+    pass
+"""
+    ).end()
+    assert (ran.code, ran.lines, ran.err) == (0, ["None", "invalid_state", "invalid_state"], "")
+
+
+def test_threads_that_threads_start_have_their_pods(program):
+    if sys.version_info[:3] in ((3, 12, 0), (3, 12, 1)):
+        pytest.skip("this Python starts no thread once the main thread has ended")
+    ran = program(
+        r"""
+import threading, time, podkeep
+from concurrent.futures import ThreadPoolExecutor
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+def works(more):
+    try:
+        while True:  # until the main thread has ended: then executors take no work any more
+            other.submit(int).result()
+            time.sleep(0.01)
+    except RuntimeError:
+        pass
+    time.sleep(0.1)  # for the pods to be ended, if somebody does
+    print(pod.state, flush=True)
+    if more:
+        threading.Thread(target=works, args=(more - 1,)).start()
+pod = podkeep.Pod(Idle).start()
+pool, other = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+pool.submit(pod.join)
+threading.Thread(target=works, args=(2,)).start()
+"""
+    ).end()
+    assert (ran.code, ran.lines, ran.err) == (0, ["running"] * 3, "")
+
+
+@pytest.mark.parametrize("pool", ["", "pool = ThreadPoolExecutor(1); pool.submit(int)"])
+def test_a_teardown_that_takes_its_time_is_asked_to_leave_once(program, pool):
+    """With an executor the pods are ended twice."""
+    ran = program(
+        r"""
+import os, time, podkeep
+from concurrent.futures import ThreadPoolExecutor
+class Deaf(podkeep.Runtime):
+    def run_forever(self, ctx):
+        while True:
+            time.sleep(0.01)
+    def teardown(self):
+        for _ in range(70):
+            time.sleep(0.01)
+        os.write(1, b"torn down\n")
+pod = podkeep.Pod(Deaf, grace=0.1).start()
+"""
+        + pool
+    ).end()
+    assert ran.code == 0 and ran.err.count("still abandoned") == 1
+    if pool:  # else the time for it is over before
+        assert ran.lines == ["torn down"]
+
+
+@pytest.mark.parametrize("where", ["import", "register"])
+def test_ctrl_c_while_the_first_pod_is_made(program, where):
+    ran = program(
+        r"""
+import os, sys, podkeep
+from concurrent.futures import ThreadPoolExecutor
+from podkeep import _exit
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+    def teardown(self):
+        os.write(1, b"torn down\n")
+class Interrupted:
+    def unregister(self, function):
+        _exit.atexit = real
+        raise KeyboardInterrupt
+def interrupted():
+    _exit._hook_joins = real
+    raise KeyboardInterrupt
+if sys.argv[1] == "import":
+    real, _exit._hook_joins = _exit._hook_joins, interrupted
+else:
+    real, _exit.atexit = _exit.atexit, Interrupted()
+try:
+    podkeep.Pod(Idle)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+pod = podkeep.Pod(Idle).start()
+ThreadPoolExecutor(1).submit(pod.join)
+""",
+        where,
+    ).end()
+    assert (ran.code, ran.lines, ran.err) == (0, ["interrupted", "torn down"], "")
+
+
+def test_a_monitor_is_closed_by_a_late_exit_handler(program):
+    ran = program(
+        r"""
+import atexit, threading, podkeep
+class Idle(podkeep.Runtime):
+    def run_forever(self, ctx):
+        ctx.wait()
+def late():
+    monitor.close()
+    thread.join()
+    print("closed", flush=True)
+atexit.register(late)
+monitor = podkeep.Monitor()
+pod = podkeep.Pod(Idle).start()
+thread = threading.Thread(target=lambda: list(monitor), daemon=True)
+thread.start()
+"""
+    ).end()
+    assert (ran.code, ran.lines, ran.err) == (0, ["closed"], "")
+
+
+def test_a_control_that_is_made_while_the_interpreter_ends(program, tmp_path):
+    """It is closed as all are, or there is none: no socket stays."""
+    for number in range(10):
+        path = tmp_path / f"{number}.sock"
+        ran = program(
+            r"""
+import sys, threading, podkeep
+gate = threading.Event()
+first = podkeep.Control()
+def serve():
+    gate.set()
+    made.append(podkeep.Control("unix:" + sys.argv[1]))
+made = []
+threading.excepthook = lambda args: None  # the end refuses it
+threading.Thread(target=serve, daemon=True).start()
+gate.wait()
+""",
+            path,
+        ).end()
+        assert (ran.code, ran.out, ran.err) == (0, "", "") and not path.exists()

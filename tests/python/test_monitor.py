@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Idle, descriptors, until
+from conftest import Idle, descriptors, is_open, until
 
 import podkeep
 from podkeep import Monitor, Pod, State
@@ -84,17 +84,18 @@ def test_async_iteration_does_not_block_the_loop():
             while True:
                 await asyncio.sleep(0.001)
                 came += 1
+                if came == 6:
+                    pod.cancel()
 
-        ticking = asyncio.ensure_future(tick())
         pod = Pod(Idle).start()
         states = []
         with Monitor(pod) as monitor:
             async for event in monitor:
                 states.append(event.to)
                 if event.to is State.RUNNING:
-                    asyncio.get_running_loop().call_later(0.3, pod.cancel)
+                    ticking = asyncio.ensure_future(tick())
         ticking.cancel()
-        assert states == [State.RUNNING, State.STOPPING, State.STOPPED] and came > 5
+        assert states == [State.RUNNING, State.STOPPING, State.STOPPED]
 
     asyncio.run(main())
 
@@ -187,18 +188,20 @@ def test_close_wakes_tasks_that_wait_and_leaves_their_loop_whole(where):
             await loop.run_in_executor(None, monitor.close)
         # Whoever gets the number next, while the tasks have not run yet: the loop must see what comes in there.
         inner, outer = os.pipe()
-        if inner != fd:
+        taken = is_open(fd)  # by the pipe, or by a thread meanwhile
+        if not taken:
             os.dup2(inner, fd)
             os.close(inner)
+            inner = fd
         read = asyncio.Event()
-        loop.add_reader(fd, read.set)
+        loop.add_reader(inner, read.set)
         first, second, third = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
         assert first == second == [] and isinstance(third, podkeep.PodEnded)
         assert not read.is_set()
         os.write(outer, b"x")
         await asyncio.wait_for(read.wait(), 60)
-        loop.remove_reader(fd)
-        os.close(fd)
+        loop.remove_reader(inner)
+        os.close(inner)
         os.close(outer)
 
     asyncio.run(main())

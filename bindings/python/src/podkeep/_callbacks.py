@@ -67,6 +67,7 @@ def _init(address: Any, config: Optional[int], state: Any) -> int:
         if kept is None:
             return _abi.CANCELLED
         kept.context = None
+        kept.tearing_down = False
         context = _begin(kept, address, kept.name)
         try:
             kept.driver.make(context)
@@ -105,6 +106,7 @@ def _teardown(address: Any, state: Optional[int]) -> int:
         kept = _kept.home.find(state)
         if kept is None:
             return 0
+        kept.tearing_down = True
         context = _begin(kept, address, kept.name)
         try:
             kept.driver.teardown(context)

@@ -43,12 +43,14 @@ class Control:
         options.tls_cert = None if tls_cert is None else _abi.raw("tls_cert", tls_cert)
         options.tls_key = None if tls_key is None else _abi.raw("tls_key", tls_key)
         options.tls_client_ca = None if tls_client_ca is None else _abi.raw("tls_client_ca", tls_client_ca)
-        _exit.hook()
-        handle = c_void_p()
-        _errors.check(_abi.lib.podkeep_control_serve(byref(options), byref(handle)))
-        self._handle, self._home = handle.value or 0, _kept.home
-        with self._home.lock:
-            self._home.controls.add(self)
+        home = self._home = _kept.home
+        # Whole for the end, which takes the lock, too: it finds the service, or none is made any more.
+        with home.lock:
+            _exit.hook()
+            handle = c_void_p()
+            _errors.check(_abi.lib.podkeep_control_serve(byref(options), byref(handle)))
+            self._handle = handle.value or 0
+            home.controls.add(self)
 
     @property
     def address(self) -> str:
@@ -60,8 +62,9 @@ class Control:
     def close(self) -> None:
         """Ends the service; the pods go on. Harmless twice, and without effect in a forked child, whose copy is nobody's."""
         if self._home is _kept.home:
-            handle, self._handle = self._handle, 0
-            _abi.lib.podkeep_control_free(handle)
+            # In this order: a Ctrl-C between the two leaves it to be closed once more, which is harmless.
+            _abi.lib.podkeep_control_free(self._handle)
+            self._handle = 0
 
     def __enter__(self) -> "Control":
         return self

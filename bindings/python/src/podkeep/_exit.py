@@ -18,15 +18,16 @@ import sys
 import threading
 import time
 from ctypes import byref, c_uint32
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 from . import _abi, _errors, _kept, _log, _thread, _wait
 from ._kept import Home, Kept
 from ._times import of_wait
 from ._words import State, Status
 
-# For threads that an exception gets back out of Python code at the interpreter's end.
-_LATE_S = 0.5
+# For threads that an exception gets back out of Python code at the interpreter's end: so many looks, so far apart.
+_LATE_LOOKS = 50
+_LATE_STEP_S = 0.01
 
 # That ``_before_joins`` is called.
 _joins_hooked = False
@@ -44,7 +45,6 @@ def hook() -> None:
         raise _errors.Error(why, Status.INVALID_STATE)
     if home.exit_hooked:
         return
-    home.exit_hooked = True
     # A fork inherits the registration or, from multiprocessing, does not: once more is harmless, twice is not needed.
     atexit.unregister(_at_exit)
     atexit.register(_at_exit)
@@ -55,6 +55,15 @@ def hook() -> None:
         from multiprocessing.util import Finalize
 
         Finalize(None, _at_exit, exitpriority=100)
+    # Last: what a Ctrl-C has interrupted is done once more, which is harmless.
+    home.exit_hooked = True
+
+
+def refuse_late(free: Callable[[], None]) -> None:
+    """Called when what was made can be found: either the end finds it, or it shows here that the end has begun."""
+    if _kept.home.ending:
+        free()
+        hook()
 
 
 def _hook_joins() -> None:
@@ -89,14 +98,22 @@ def _before_joins() -> None:
             return
         except RuntimeError:
             pass  # 3.12.0 and 3.12.1 let none be started by now
-    if _is_due(home):
-        _end_all(home)
+    _end_if_due(home)
 
 
 def _after_others(home: Home) -> None:
-    for thread in _others():
-        thread.join()
-    if _is_due(home):
+    # They may start more of their kind.
+    while _others():
+        for thread in _others():
+            thread.join()
+    _end_if_due(home)
+
+
+def _end_if_due(home: Home) -> None:
+    looped = any(kept.driver.looped for kept in home.all() if _lives(kept))
+    if looped or any(worker.is_alive() for worker in _workers()):
+        # What an executor has still to do can make none: nobody would end it, and Python waits for the executor.
+        home.ending = True
         _end_all(home)
 
 
@@ -112,11 +129,6 @@ def _others() -> "List[threading.Thread]":
     """The threads for which Python waits then."""
     known = {threading.main_thread(), threading.current_thread(), *_workers()}
     return [thread for thread in threading.enumerate() if not thread.daemon and thread not in known]
-
-
-def _is_due(home: Home) -> bool:
-    looped = any(kept.driver.looped for kept in home.all() if _lives(kept))
-    return looped or any(worker.is_alive() for worker in _workers())
 
 
 def _lives(kept: Kept) -> bool:
@@ -184,7 +196,9 @@ def _at_exit() -> None:
         _end_all(home)
         _release(home)
     finally:
-        for control in list(home.controls):
+        with home.lock:
+            controls = list(home.controls)
+        for control in controls:
             control.close()
         _log.silence()
         _close(home)
@@ -211,13 +225,19 @@ def _bring_back(home: Home) -> None:
     stuck = [kept for kept in home.all() if kept.state() is State.ABANDONED]
     if not stuck:
         return
-    _tell(home)
+    if not home.told:
+        home.told = True
+        _tell(home)
     for kept in stuck:
         for ident in list(kept.threads):
-            _raise_in_thread(ident, SystemExit)
-    until = time.monotonic() + _LATE_S
-    for kept in stuck:
-        _wait.wait(kept, _abi.lib.podkeep_pod_join, max(0.0, until - time.monotonic()))
+            # One that came back, by itself or for an earlier SystemExit, is left to its teardown.
+            if not kept.tearing_down:
+                _raise_in_thread(ident, SystemExit)
+    # Looks, and not one wait: a machine that stands still for a moment takes one of them.
+    for _ in range(_LATE_LOOKS):
+        if all(_abi.lib.podkeep_pod_join(kept.pod, 0) != Status.TIMEOUT for kept in stuck):
+            return
+        time.sleep(_LATE_STEP_S)
 
 
 def _release(home: Home) -> None:

@@ -35,7 +35,7 @@ class _Members:
 
     def state(self) -> Optional[State]:
         found = c_int32()
-        if _abi.lib.podkeep_group_state(self.pod, byref(found)) != Status.OK:
+        if not self.pod or _abi.lib.podkeep_group_state(self.pod, byref(found)) != Status.OK:
             return None
         return State(found.value)
 
@@ -101,6 +101,7 @@ class Group:
         self._kept.pod = handle.value or 0
         with self._kept.home.lock:
             self._kept.home.groups.add(self._kept)
+        _exit.refuse_late(self._kept.free)
 
     def add(self, pod: Pod, *, after: Iterable[Union[Pod, str]] = (), significant: bool = False) -> Pod:
         """Makes a NEW pod a member, and returns it.

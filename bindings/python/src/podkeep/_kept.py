@@ -62,6 +62,8 @@ class Kept:
         self.context: Optional[Context] = None
         #: Identifiers of the threads that are in one of this pod's callbacks.
         self.threads: Set[int] = set()
+        #: The present life has come to its teardown.
+        self.tearing_down = False
         self.exceptions: Dict[Tuple[int, Phase], BaseException] = {}
 
     def enter(self) -> None:
@@ -90,7 +92,8 @@ class Kept:
     def state(self) -> Optional[State]:
         """None: the library does not know it any more, or not in this process."""
         found = c_int32()
-        if _abi.lib.podkeep_pod_state(self.pod, byref(found)) != Status.OK:
+        # The collector asks here for what was only half made, between another call and its sentence: not the library.
+        if not self.pod or _abi.lib.podkeep_pod_state(self.pod, byref(found)) != Status.OK:
             return None
         return State(found.value)
 
@@ -138,6 +141,8 @@ class Home:
         #: From here on callbacks do nothing: podkeep was shut down, or the interpreter ends.
         self.closed = False
         self.exit_hooked = False
+        #: Of those that are abandoned at the exit.
+        self.told = False
         #: Those that still run at the exit are not waited for any longer.
         self.left = False
         self._sweep_at = _SWEEP

@@ -11,7 +11,7 @@ import weakref
 import select
 from ctypes import byref, c_int, c_void_p, sizeof
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator, List, Optional, Type, Union
 
 from . import _abi, _errors, _failure, _kept, _wait
 from ._failure import Failure
@@ -54,14 +54,14 @@ class Monitor:
         handle = c_void_p()
         of_group = isinstance(pod, Group)
         make = _abi.lib.podkeep_monitor_new_group if of_group else _abi.lib.podkeep_monitor_new
+        self._handle, self._home, self._closed = handle, _kept.home, False
+        # Before there is anything to free: a Ctrl-C may come between any two lines.
+        self._free = weakref.finalize(self, _free, _kept.home, handle)
+        self._free.atexit = False  # type: ignore[misc]
         _errors.check(make(None if pod is None else pod._kept.pod, byref(handle)))
-        self._handle = handle
         # What an event points to lives until the next one is read, so reading is one step.
         self._lock = threading.Lock()
         self._event = _abi.Event()
-        self._home = _kept.home
-        self._free = weakref.finalize(self, _free, _kept.home, handle.value or 0)
-        self._free.atexit = False  # type: ignore[misc]
 
     def fileno(self) -> int:
         """A descriptor that is readable while events wait, and once none can follow; that of a group's monitor also when the
@@ -121,7 +121,11 @@ class Monitor:
 
     def close(self) -> None:
         """Gives it back; whoever waits in it gets PodEnded, and who iterates over it is through."""
-        self._free()
+        self._closed = True
+        # Not by calling the finalizer, which does nothing once weakref's own exit handler has run; and in this order: a Ctrl-C
+        # between the two leaves the monitor to it, and freeing twice is harmless.
+        _free(self._home, self._handle)
+        self._free.detach()
 
     def __enter__(self) -> "Monitor":
         return self
@@ -157,7 +161,7 @@ class Monitor:
 
     def _is_over(self, error: _errors.Error) -> bool:
         """For a loop over it: whoever closes it may come at any moment, also between two events."""
-        return isinstance(error, _errors.PodEnded) or (error.status is Status.INVALID_HANDLE and not self._free.alive)
+        return isinstance(error, _errors.PodEnded) or (error.status is Status.INVALID_HANDLE and self._closed)
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[int]:
@@ -166,26 +170,27 @@ class Monitor:
         It is the wait's own, a duplicate: when the monitor is closed, its own descriptor may at once be another one's, which
         a poll or a loop would then watch, or fail to. The library's last signal wakes whoever polls the duplicate.
         """
-        mine = -1
+        mine: List[int] = []
         try:
             try:
-                mine = os.dup(self.fileno())
+                # In one step, in which no Ctrl-C can come between the descriptor and its place.
+                mine.extend(map(os.dup, (self.fileno(),)))
             except OSError:
                 pass
             except _errors.Error as error:
                 if error.status is not Status.RESOURCES:
                     raise
             # Only now: of a monitor that was not closed after the dup it was the right one.
-            if not self._free.alive:
+            if self._closed:
                 raise _errors.Error("the monitor was closed", Status.INVALID_HANDLE)
-            yield mine
+            yield mine[0] if mine else -1
         except _errors.Error as error:
-            if error.status is Status.INVALID_HANDLE and not self._free.alive:
+            if error.status is Status.INVALID_HANDLE and self._closed:
                 raise _errors.PodEnded("the monitor was closed") from None
             raise
         finally:
-            if mine >= 0:
-                os.close(mine)
+            for fd in mine:
+                os.close(fd)
 
     def _read(self, ms: int) -> Optional[Event]:
         """One native read, of at most ms."""
@@ -210,7 +215,7 @@ class Monitor:
                     failure = _failure.read(raw.failure, origin)
                 finally:
                     # It is lent until the monitor is closed, which may have been meanwhile: then it reads as nothing.
-                    if not self._free.alive:
+                    if self._closed:
                         raise _errors.Error("the monitor was closed", Status.INVALID_HANDLE)
             return Event(
                 sequence=raw.sequence,
@@ -225,7 +230,7 @@ class Monitor:
             )
 
 
-def _free(home: Any, handle: int) -> None:
+def _free(home: Any, handle: c_void_p) -> None:
     # Not in a forked child, whose copy is nobody's.
     if home is _kept.home:
         _abi.lib.podkeep_monitor_free(handle)

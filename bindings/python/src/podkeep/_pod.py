@@ -247,6 +247,7 @@ class Pod:
         kept.pod = handle.value or 0
         self._process = options.struct.host != 0
         kept.home.pods[kept.pod] = self
+        _exit.refuse_late(kept.free)
 
     # --- what it is -------------------------------------------------------------------------------------------------
 

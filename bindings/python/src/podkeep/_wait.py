@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import select
 import time
+import weakref
 from ctypes import byref, c_int, c_void_p, sizeof
 from typing import Callable, Optional
 
@@ -30,18 +31,23 @@ Call = Callable[[int, int], int]
 class _Watch:
     """A monitor of one pod or group, as a bell."""
 
-    def __init__(self, kept: Waited) -> None:
+    def __init__(self) -> None:
         self._monitor = c_void_p()
+        # A Ctrl-C may come between any two lines, also of what is done finally. What it kept from being freed goes with this.
+        self._spare = weakref.finalize(self, _abi.lib.podkeep_monitor_free, self._monitor)
+        self._spare.atexit = False  # type: ignore[misc]
         self.fd = -1
         self.live = False
+        self._event = _abi.Event(struct_size=sizeof(_abi.Event))
+
+    def open(self, kept: Waited) -> None:
+        """From here on it rings, unless there is no monitor or descriptor to be had."""
         if kept.watch(byref(self._monitor)) != Status.OK:
-            self._monitor = c_void_p()
             return
         fd = c_int()
         if _abi.lib.podkeep_monitor_fd(self._monitor, byref(fd)) == Status.OK and fd.value >= 0:
             self.fd = fd.value
             self.live = True
-        self._event = _abi.Event(struct_size=sizeof(_abi.Event))
 
     def quiet(self) -> None:
         """Reads what has happened, so that the descriptor is readable again only for something new."""
@@ -51,9 +57,10 @@ class _Watch:
         # Ended and all read, or broken: it rings no more.
         self.live = status == Status.TIMEOUT
 
-    def free(self) -> None:
-        if self._monitor.value:
-            _abi.lib.podkeep_monitor_free(self._monitor)
+    def close(self) -> None:
+        """Gives the monitor back."""
+        _abi.lib.podkeep_monitor_free(self._monitor)  # once more is harmless
+        self._spare.detach()
 
 
 def _ask(kept: Waited, call: Call, timeout: Optional[float], ms: int) -> Optional[int]:
@@ -78,8 +85,9 @@ def wait(kept: Waited, call: Call, timeout: Optional[float]) -> int:
     if status is not None:
         return status
     longest = longest_ms()
-    watch = _Watch(kept)
+    watch = _Watch()
     try:
+        watch.open(kept)
         bell = select.poll()
         if watch.live:
             bell.register(watch.fd, select.POLLIN)
@@ -94,7 +102,7 @@ def wait(kept: Waited, call: Call, timeout: Optional[float]) -> int:
         status = _ask(kept, call, timeout, 0)
         return Status.TIMEOUT if status is None else status
     finally:
-        watch.free()
+        watch.close()
 
 
 async def wait_async(kept: Waited, call: Call, timeout: Optional[float]) -> int:
@@ -109,15 +117,23 @@ async def wait_async(kept: Waited, call: Call, timeout: Optional[float]) -> int:
     if status is not None:
         return status
     loop = asyncio.get_running_loop()
-    until = loop.time() + limit / 1000
     bell = asyncio.Event()
-    timer = None if timeout is None else loop.call_at(until, bell.set)
-    watch = _Watch(kept)
-    reading = watch.live
+    late = limit == 0
+
+    def over() -> None:
+        nonlocal late
+        late = True
+        bell.set()
+
+    # Its word counts, and no look at the loop's clock: that may be a coarse one, which still shows a moment before.
+    timer = None if timeout is None else loop.call_later(limit / 1000, over)
+    watch, reading = _Watch(), False
     try:
+        watch.open(kept)
+        reading = watch.live
         if reading:
             loop.add_reader(watch.fd, bell.set)
-        while timeout is None or loop.time() < until:
+        while not late:
             bell.clear()
             watch.quiet()
             status = _ask(kept, call, timeout, 0)
@@ -137,4 +153,4 @@ async def wait_async(kept: Waited, call: Call, timeout: Optional[float]) -> int:
             loop.remove_reader(watch.fd)
         if timer is not None:
             timer.cancel()
-        watch.free()
+        watch.close()
