@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use prost_types::Timestamp;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::names::{self, Key};
 use super::proto::v1;
@@ -114,8 +115,11 @@ impl Feed {
         }
     }
 
-    /// Nobody is told anything any more.
+    /// Nobody is told anything any more but what had happened before: who makes a change tells of it a moment later, and
+    /// those who watch may get their turn before the server's own reader.
     pub(super) fn end(&self) {
+        self.world.pods().for_each(|pod| pod.publish());
+        self.read();
         lock(&self.state).over = true;
         self.changed.notify_waiters();
     }
@@ -124,9 +128,10 @@ impl Feed {
         lock(&self.state).over
     }
 
-    /// Comes with the next change. All is read on the server's thread: nothing changes between a look and this.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Comes with the next change after this call. All is read on the server's thread: whoever does not wait for anything
+    /// between a look and this misses none.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 }
 
@@ -433,5 +438,32 @@ mod tests {
         assert!(reader.is_past());
         let told: Vec<_> = std::iter::from_fn(|| reader.next()).map(|event| event.to).collect();
         assert_eq!(told.last(), Some(&view::state(Of::Stopped)));
+    }
+
+    #[test]
+    fn what_had_happened_before_the_end_is_told() {
+        let (told, untold) = (pod("last-told"), pod("last-untold"));
+        for pod in [&told, &untold] {
+            pod.here().unwrap().claim().unwrap();
+            step(pod, &[Step::Launch, Step::EnterInit, Step::InitOk]);
+        }
+        let feed = Arc::new(Feed::new(World::get().unwrap()).unwrap());
+        let scopes = [None, Some(told.here().unwrap().handle()), Some(untold.here().unwrap().handle())];
+        let mut readers = scopes.map(|one| Reader::new(&feed, one, 0));
+        readers.iter_mut().for_each(|reader| while reader.next().is_some() {});
+        // Nobody reads it before the end, and of the other one nobody is even told.
+        end(&told);
+        for step in [Step::RunReturned { failed: false }, Step::End { failed: false, again: false }] {
+            untold.here().unwrap().step(step).unwrap();
+        }
+        feed.end();
+        assert!(feed.is_over());
+        let heard = readers.map(|mut reader| {
+            let mine = |event: &v1::Event| event.name.starts_with("last-") && event.to == view::state(Of::Stopped);
+            std::iter::from_fn(|| reader.next()).filter(mine).map(|event| event.name).collect::<Vec<_>>()
+        });
+        assert_eq!(heard, [vec!["last-told", "last-untold"], vec!["last-told"], vec!["last-untold"]]);
+        untold.here().unwrap().settle();
+        step(&untold, &[Step::Gone]);
     }
 }

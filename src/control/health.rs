@@ -117,6 +117,8 @@ impl health_server::Health for Health {
         Ok(answers(async move |answers| {
             let mut told = None;
             loop {
+                // Before the look, and before who hears of it takes his time: no change is missed, nor the last one.
+                let (changed, over) = (this.feed.changed(), this.feed.is_over());
                 let status = this.status(&service).await.unwrap_or(ServingStatus::ServiceUnknown);
                 if told != Some(status) {
                     told = Some(status);
@@ -124,17 +126,70 @@ impl health_server::Health for Health {
                         return;
                     }
                 }
-                if this.feed.is_over() {
+                if over {
                     let _ = answers.send(Err(ends())).await;
                     return;
                 }
                 // That one is gone, or that the keeper is silent, is no event.
                 tokio::select! {
-                    () = this.feed.changed() => {}
+                    () = changed => {}
                     () = tokio::time::sleep(LOOK) => {}
                     () = answers.closed() => return,
                 }
             }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::runtime::Builder;
+    use tokio::task::yield_now;
+
+    use super::health::HealthCheckRequest;
+    use super::health_server::Health as _;
+    use super::*;
+    use crate::lifecycle::Event as Step;
+    use crate::{BoxError, Context, Options, Pod, Procedure, Runtime};
+
+    struct ByHand;
+
+    impl Procedure for ByHand {
+        fn run_forever(&self, _: Context) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_last_change_before_the_end_is_told_to_who_hears_slowly() {
+        let runtime = Runtime::new("by-hand", |_| Ok(ByHand)).unwrap();
+        let options = Options { name: Some("heard-slowly".into()), grace: None, ..Options::default() };
+        let pod = Pod::new(&runtime, &options).unwrap();
+        let pod = pod.here().unwrap();
+        let feed = Arc::new(Feed::new(World::get().unwrap()).unwrap());
+        Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+            let asked = Request::new(HealthCheckRequest { service: "heard-slowly".into() });
+            let mut told = Health { feed: feed.clone() }.watch(asked).await.unwrap().into_inner();
+            yield_now().await; // NOT_SERVING, which nobody takes
+            pod.claim().unwrap();
+            for step in [Step::Launch, Step::EnterInit, Step::InitOk] {
+                pod.advance(step).unwrap();
+            }
+            feed.read();
+            yield_now().await; // SERVING, for which there is no room
+            for step in [Step::RunReturned { failed: false }, Step::End { failed: false, again: false }] {
+                pod.advance(step).unwrap();
+            }
+            pod.settle();
+            pod.advance(Step::Gone).unwrap();
+            feed.end();
+            for status in [ServingStatus::NotServing, ServingStatus::Serving, ServingStatus::NotServing] {
+                assert_eq!(told.0.recv().await.unwrap().unwrap(), response(status));
+            }
+            assert_eq!(told.0.recv().await.unwrap().unwrap_err().code(), ends().code());
+            assert!(told.0.recv().await.is_none());
+        });
     }
 }
