@@ -157,8 +157,10 @@ const WINDOW: u32 = 64 << 10;
 /// A peer that is not there any more is noticed after these two.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
-/// How long clients are given to see the end for themselves.
+/// How long clients are given to see the end for themselves, and in how many turns: a thread that is kept from running
+/// meanwhile has lost one of them, and tells in the others what it had no time for.
 const FAREWELL: Duration = Duration::from_millis(100);
+const TURNS: u32 = 20;
 
 impl Prepared {
     fn new(world: &'static World, options: &ServeOptions) -> Result<Prepared> {
@@ -197,7 +199,11 @@ impl Prepared {
                     accepting.abort();
                     feed.end();
                     ending.notify_one();
-                    let _ = tokio::time::timeout(FAREWELL, serving).await;
+                    for _ in 0..TURNS {
+                        if tokio::time::timeout(FAREWELL / TURNS, &mut serving).await.is_ok() {
+                            break;
+                        }
+                    }
                 }
             }
         });

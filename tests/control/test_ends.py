@@ -5,7 +5,10 @@ import signal
 import time
 
 import grpc
+import support
 from asking import LIMIT, Client, Host, at_end, beside, connect, directory, host, refusal, state_name
+from google.protobuf import message_factory
+from test_hostile import PREFACE, SETTINGS, frame
 
 
 def code_of(stream):
@@ -112,3 +115,69 @@ def test_a_command_that_has_ended_is_told_with_its_end():
         assert pod.failures[0].kind == 5 and pod.failures[0].code == signal.SIGKILL and pod.id == 0
         assert refusal(lambda: client.ask("GetPod", name="d"))[0] == "NOT_FOUND"
         told.cancel()
+
+
+class Watcher:
+    """A call of Watch on a bare connection. It only reads: however late it is, it hears all that the service has said."""
+
+    def __init__(self, address, event):
+        headers = b"\x83\x86\x41\x01a\x04\x19/podkeep.v1.Control/Watch" + b"\x0f\x10\x10application/grpc\0\x02te\x08trailers"
+        self.event, self.frames, self.messages, self.ended = event, b"", b"", False
+        self.connection = connect(address)
+        self.connection.sendall(PREFACE + SETTINGS + frame(1, 4, 1, headers) + frame(0, 1, 1, bytes(5)))
+
+    def read(self):
+        """False: there is no more."""
+        try:
+            more = self.connection.recv(65536)
+        except ConnectionResetError:
+            more = b""  # the service had not read all of what was said to it
+        self.frames += more
+        while len(self.frames) >= 9 and len(self.frames) >= 9 + (length := int.from_bytes(self.frames[:3], "big")):
+            kind, flags, said = self.frames[3], self.frames[4], self.frames[9 : 9 + length]
+            self.messages += said if kind == 0 else b""
+            self.ended |= kind == 1 and flags & 1 != 0
+            self.frames = self.frames[9 + length :]
+        return more
+
+    def take(self):
+        """The next event that was read; None: there is none."""
+        length = int.from_bytes(self.messages[1:5], "big")
+        if len(self.messages) < 5 or len(self.messages) < 5 + length:
+            return None
+        event = self.event.FromString(self.messages[5 : 5 + length])
+        self.messages = self.messages[5 + length :]
+        return event.name, state_name(event, "to")
+
+
+def test_all_that_had_happened_before_the_end_is_told_to_each_watcher():
+    # Also by a process that is kept from running in the middle of it: what is late is not left out.
+    for stalled_after in (None, None, None, 0, 0.0002, 0.0005, 0.001, 0.002, 0.005):
+        with host() as h:
+            number, address = h.serve()
+            for name in "abc":
+                h.do(f"pod {name} wait")
+            with Client(address) as client:
+                event = message_factory.GetMessageClass(client.service.methods_by_name["Watch"].output_type)
+            watchers = [Watcher(address, event) for _ in range(40)]
+            for watcher in watchers:
+                running = set()
+                while running != set("abc"):
+                    while (told := watcher.take()) is None:
+                        assert watcher.read(), "its first words"
+                    running |= {told[0]} if told[1] == "RUNNING" else set()
+            h.send(f"close a\nclose b\nclose c\nunserve {number}")
+            if stalled_after is not None:
+                time.sleep(stalled_after)
+                h.process.send_signal(signal.SIGSTOP)
+                time.sleep(0.3)  # longer than the end takes
+                h.process.send_signal(signal.SIGCONT)
+            for watcher in watchers:
+                while watcher.read():
+                    pass
+                watcher.connection.close()
+                seen = list(iter(watcher.take, None))
+                assert seen == [(name, state) for name in "abc" for state in ("STOPPING", "STOPPED")], (stalled_after, seen)
+                assert watcher.ended, f"{stalled_after}: the connection has ended, and nobody has said so"
+            for _ in range(4):
+                assert support.line(h.process).startswith("OK")
