@@ -20,8 +20,9 @@ use crate::world::{World, lock};
 
 /// The service that tells of the library itself.
 const LIVE: &str = "live";
-/// How long the keeper may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the keeper may take to answer: so many pauses, each twice the one before, a second in all. They are counted, since
+/// a process that is kept from running for a second has kept the keeper from it, too.
+const PAUSES: u32 = 10;
 
 pub(super) struct Health {
     pub(super) feed: Arc<Feed>,
@@ -45,14 +46,13 @@ fn all_run(world: &World) -> bool {
 async fn is_live(world: &World) -> bool {
     let abandoned = || world.pods().any(|pod| pod.life().state() == State::Abandoned);
     let Some(asked) = keeper::ask() else { return false };
-    let answered = async {
-        let mut pause = Duration::from_millis(1);
-        while !keeper::has_answered(asked) {
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+    for nth in 0..PAUSES {
+        if keeper::has_answered(asked) {
+            break;
         }
-    };
-    tokio::time::timeout(PATIENCE, answered).await.is_ok() && !abandoned()
+        tokio::time::sleep(Duration::from_millis(1 << nth)).await;
+    }
+    keeper::has_answered(asked) && !abandoned()
 }
 
 impl Health {
