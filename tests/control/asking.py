@@ -155,13 +155,22 @@ def refusal(call):
     raise AssertionError(f"not refused: {answer}")
 
 
-def until(condition, what):
+def until(condition, what, limit=LIMIT):
     """Waits for what nobody tells of."""
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + limit
     while not condition():
         if time.monotonic() > end:
             raise support.Late(what)
         time.sleep(0.005)
+
+
+def holds(limit, round_of, what, rounds=3):
+    """A bound on time, on a machine that has other things to do as well: one whole round keeps it. A service that is held up
+    is late in each of them."""
+    took = []
+    while not took or took[-1] >= limit:
+        assert len(took) < rounds, f"{what}: {', '.join(f'{t * 1e3:.1f} ms' for t in took)}"
+        took.append(round_of())
 
 
 def connect(address):

@@ -2,7 +2,7 @@
 # certificates.sh DIR: what the tests of mutual TLS need, made afresh in DIR by openssl, each NAME.pem with NAME.key:
 #   ca, other-ca                 two authorities
 #   server                       of ca, for localhost, 127.0.0.1 and ::1
-#   elsewhere, server-expired    of ca, for another host; for this one, until yesterday
+#   elsewhere, server-expired    of ca, for another host; for this one, and past
 #   client, client-expired       of ca
 #   stranger                     of other-ca, for this host and for clients
 set -eu
@@ -17,12 +17,20 @@ authority() {
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign
 }
 
-# NAME AUTHORITY DAYS HOSTS
+valid="-days 30"
+# A number of days below 0 is refused where an end can be named.
+if openssl x509 -help 2>&1 | grep -q -e -not_after; then
+  past="-not_before 20200101000000Z -not_after 20200201000000Z"
+else
+  past="-days -1"
+fi
+
+# NAME AUTHORITY TIME HOSTS
 certificate() {
   key "$1"
   openssl req -new -key "$1.key" -subj "/CN=$1" -out "$1.csr"
   printf 'subjectAltName=%s\nbasicConstraints=CA:FALSE\n' "$4" >"$1.ext"
-  openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -set_serial "$(date +%s%N)" -days "$3" -extfile "$1.ext" \
+  openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -set_serial "$(date +%s%N)" $3 -extfile "$1.ext" \
     -out "$1.pem" 2>/dev/null
   rm "$1.csr" "$1.ext"
 }
@@ -30,9 +38,9 @@ certificate() {
 here=DNS:localhost,IP:127.0.0.1,IP:::1
 authority ca
 authority other-ca
-certificate server ca 30 $here
-certificate elsewhere ca 30 DNS:elsewhere.example
-certificate server-expired ca -1 $here
-certificate client ca 30 DNS:client
-certificate client-expired ca -1 DNS:client
-certificate stranger other-ca 30 $here
+certificate server ca "$valid" $here
+certificate elsewhere ca "$valid" DNS:elsewhere.example
+certificate server-expired ca "$past" $here
+certificate client ca "$valid" DNS:client
+certificate client-expired ca "$past" DNS:client
+certificate stranger other-ca "$valid" $here

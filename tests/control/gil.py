@@ -1,5 +1,5 @@
-"""A Python host whose pod holds the interpreter's lock on demand. Lines as of host.c: address, hold SECONDS (answered when it begins, and
-when it has ended), end."""
+"""A Python host whose pod holds the interpreter's lock on demand. Lines as of host.c: address, hold (answered when it begins, and when it
+has ended: with the next line, which goes to the one who holds it), end."""
 
 import ctypes
 import os
@@ -11,7 +11,6 @@ from podkeep import _abi
 
 libc = ctypes.PyDLL(None)  # its calls keep the lock
 asked, held = threading.Event(), threading.Event()
-seconds = 0
 
 
 class Holder(podkeep.Runtime):
@@ -20,7 +19,7 @@ class Holder(podkeep.Runtime):
             if asked.is_set():
                 asked.clear()
                 os.write(1, b"OK holding\n")
-                libc.usleep(int(seconds * 1e6))
+                assert libc.read(0, ctypes.create_string_buffer(64), 64) > 0
                 held.set()
 
 
@@ -36,7 +35,6 @@ for line in sys.stdin:
     if words[:1] == ["address"]:
         print("OK", address.value.decode(), flush=True)
     elif words[:1] == ["hold"]:
-        seconds = float(words[1])
         asked.set()
         held.wait()
         print("OK held", flush=True)

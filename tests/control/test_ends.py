@@ -33,7 +33,7 @@ def test_freed_with_streams_and_calls_open_each_ends_unavailable():
             while client.state("a") != "STOPPING":
                 time.sleep(0.001)
             took = float(h.do(f"unserve {number}"))
-            assert took < 1000, f"{took} ms"
+            assert took < 4000, f"{took} ms: its thread was left to itself, or nearly"
             assert [code_of(stream) for stream in streams] == ["UNAVAILABLE"] * 4
             assert call.exception(timeout=LIMIT).code().name == "UNAVAILABLE"
             assert at_end(silent)

@@ -1,5 +1,6 @@
 """grpc.health.v1 as probes ask it."""
 
+import itertools
 import os
 import pathlib
 import select
@@ -8,7 +9,7 @@ import sys
 import time
 
 import support
-from asking import NOT_SERVING, SERVICE_UNKNOWN, SERVING, Client, Host, beside, host, refusal
+from asking import NOT_SERVING, SERVICE_UNKNOWN, SERVING, Client, Host, beside, holds, host, refusal
 from grpc_health.v1 import health_pb2
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -57,21 +58,16 @@ def test_watch_tells_each_change_and_who_comes_later():
         told.cancel()
 
 
-def holds(limit, round_of, what):
-    """A bound on time, on a machine that has other things to do as well: one whole round of three keeps it. A service that
-    is held up by a pod is late in each of them."""
-    took = []
-    while not took or took[-1] >= limit:
-        assert len(took) < 3, f"{what}: {', '.join(f'{t * 1e3:.1f} ms' for t in took)}"
-        took.append(round_of())
+# Beside a pod that spins the others have one processor less.
+ROUNDS = 10
 
 
 def test_a_pod_is_not_serving_100_ms_after_sigkill():
     with host() as h, Client(h.serve()[1]) as client:
-        names = iter("abc")
+        numbers = itertools.count()
 
         def killed():
-            name = next(names)
+            name = f"a{next(numbers)}"
             h.do(f"pod {name} command")
             told = client.watch_health(name)
             assert next(told).status == SERVING
@@ -83,7 +79,7 @@ def test_a_pod_is_not_serving_100_ms_after_sigkill():
             told.cancel()
             return took
 
-        holds(0.1, killed, "told after")
+        holds(0.1, killed, "told after", ROUNDS)
 
 
 def fifty_checks(client, service):
@@ -96,7 +92,7 @@ def fifty_checks(client, service):
         return worst
 
     client.check(service)  # connects
-    holds(0.05, slowest, "the slowest of 50")
+    holds(0.05, slowest, "the slowest of 50", ROUNDS)
 
 
 def test_50_checks_are_under_50_ms_while_a_runtime_spins_or_sleeps_in_the_kernel():
@@ -112,9 +108,10 @@ def test_50_checks_are_under_50_ms_while_a_runtime_holds_the_interpreters_lock()
     address = python.do("address")
     with Client(address) as client:
         # From here on no Python code runs there until the lock is let go.
-        assert python.do("hold 5") == "holding"
+        assert python.do("hold") == "holding"
         fifty_checks(client, "holder")
         assert not select.select([python.process.stdout], [], [], 0)[0], "it was held all the time"
+    python.send("let go")
     assert support.line(python.process).strip() == "OK held"
     assert python.do("end") == "ended"
     assert python.process.wait(timeout=30) == 0

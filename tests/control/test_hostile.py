@@ -6,7 +6,7 @@ import selectors
 import struct
 import time
 
-from asking import LIMIT, Client, at_end, beside, connect, descriptors, host, refusal, until
+from asking import LIMIT, Client, at_end, beside, connect, descriptors, holds, host, refusal, until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -54,13 +54,12 @@ def test_oversized_frames_are_refused():
 
 def test_half_frames_end_with_the_limit_of_silence():
     with host() as h:
-        begun = []
+        begun, begin = [], time.monotonic()
         for address in both(h):
             for said in (b"", PREFACE[:10], PREFACE, PREFACE + SETTINGS[:5], PREFACE + SETTINGS + frame(1, 4, 1, bytes(90))[:40]):
                 connection = connect(address)
                 connection.sendall(said)
                 begun.append(connection)
-        begin = time.monotonic()
         for connection in begun:
             assert at_end(connection)
             connection.close()
@@ -89,22 +88,26 @@ def test_10000_silent_clients_never_keep_a_health_check_out():
         h.do("pod a wait")
         before = descriptors(h.pid)
         crowd = selectors.DefaultSelector()
-        worst = came = ended = 0
-        while came < 10_000:
+        came = ended = 0
+
+        def two_hundred_more():
+            nonlocal came
             for _ in range(200):
                 crowd.register(connect(address), selectors.EVENT_READ)
                 came += 1
             with Client(address) as client:
                 begin = time.monotonic()
                 assert client.check("a") == 1
-                worst = max(worst, time.monotonic() - begin)
+                return time.monotonic() - begin
+
+        while came < 10_000:
+            holds(2, two_hundred_more, "a check after two hundred more")
             for key, _ in crowd.select(0):
                 if not key.fileobj.recv(1000):  # else it is the server's greeting
                     crowd.unregister(key.fileobj)
                     key.fileobj.close()
                     ended += 1
             assert descriptors(h.pid) - before < 300
-        assert worst < 2, f"the slowest check took {worst:.2f} s"
         assert ended > 9000, f"only {ended} had lost their places"
         for key in list(crowd.get_map().values()):
             assert at_end(key.fileobj), "those that are left end with the limit of silence"
@@ -146,8 +149,10 @@ def is_answered(connection):
 def test_who_comes_when_all_have_asked_can_ask():
     with host() as h:
         address = h.serve()[1]
-        asked = [connect(address) for _ in range(256)]
-        assert all(is_answered(one) for one in asked)
+        asked = []
+        for _ in range(256):
+            asked.append(connect(address))
+            assert is_answered(asked[-1])  # before it has been silent for too long
         probes = [connect(address) for _ in range(8)]
         for probe in probes:
             probe.recv(9)  # let in, all of them; none has asked
