@@ -96,12 +96,12 @@ int main(int argc, char **argv) {
   for (n = 0; n < 20000 && entries("/proc/self/task") != before; n++) usleep(1000);
   CHECK(entries("/proc/self/task") == before);
 
-  CHECK(podkeep_query(address, "nobody", 1000, &state) == PODKEEP_ERR_NOT_FOUND && SAYS("nobody") && SAYS(address));
-  CHECK(podkeep_terminate(address, "Web", 1000) == PODKEEP_ERR_NOT_FOUND);
-  CHECK(podkeep_terminate(address, "", 1000) == PODKEEP_ERR_INVALID_ARGUMENT);
-  CHECK(podkeep_terminate(NULL, "web", 1000) == PODKEEP_ERR_INVALID_ARGUMENT && SAYS("address"));
-  CHECK(podkeep_terminate("web.sock", "web", 1000) == PODKEEP_ERR_INVALID_ARGUMENT && SAYS("unix:PATH"));
-  CHECK(podkeep_terminate(address, NULL, 1000) == PODKEEP_ERR_INVALID_ARGUMENT);
+  CHECK(podkeep_query(address, "nobody", 30000, &state) == PODKEEP_ERR_NOT_FOUND && SAYS("nobody") && SAYS(address));
+  CHECK(podkeep_terminate(address, "Web", 30000) == PODKEEP_ERR_NOT_FOUND);
+  CHECK(podkeep_terminate(address, "", 30000) == PODKEEP_ERR_INVALID_ARGUMENT);
+  CHECK(podkeep_terminate(NULL, "web", 30000) == PODKEEP_ERR_INVALID_ARGUMENT && SAYS("address"));
+  CHECK(podkeep_terminate("web.sock", "web", 30000) == PODKEEP_ERR_INVALID_ARGUMENT && SAYS("unix:PATH"));
+  CHECK(podkeep_terminate(address, NULL, 30000) == PODKEEP_ERR_INVALID_ARGUMENT);
   CHECK(podkeep_query(address, "web", -2, &state) == PODKEEP_ERR_INVALID_ARGUMENT);
   CHECK(podkeep_terminate(address, "late", PODKEEP_FOREVER) == PODKEEP_ERR_FAILED);
   CHECK(SAYS("failed in run (returned, code 4): not flushed"));

@@ -177,7 +177,7 @@ def strays():
             name = status(pid, "Name")
             # A guardian stays up to 200 ms longer than its host, on purpose, and what it has just killed takes a moment to
             # end; that it does not stay for ever is judged here, too.
-            if time.monotonic() - begin > (LIMIT if name.startswith("podkeep") else 2 * SLOW):
+            if time.monotonic() - begin > (LIMIT if name.startswith("podkeep") else 10 * SLOW):
                 left.append(f"{pid} ({name})")
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)

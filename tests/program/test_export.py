@@ -188,7 +188,10 @@ def test_the_probes_answer_for_the_pod():
             gate = f"{name}/gate"
             os.mkfifo(gate)
             say_ready = "import os, socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);"
-            say_ready += "s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'].replace('@', chr(0), 1))"
+            say_ready += "s.connect(os.environ['NOTIFY_SOCKET'].replace('@', chr(0), 1)); s.send(b'READY=1');"
+            # It is heard before it goes: of one that is gone nobody knows whose it was.
+            say_ready += "heard, barrier = os.pipe(); socket.send_fds(s, [b'BARRIER=1'], [barrier]);"
+            say_ready += "os.close(barrier); os.read(heard, 1)"
             script = f"echo up; read go <{gate}; {sys.executable} -c \"{say_ready}\"; read go <{gate}; exit 3"
             (manifest,) = manifests([export("kubernetes", "--ready=notify", *restart, "--", "sh", "-c", script)])
             # The container's directory, here.
@@ -196,22 +199,30 @@ def test_the_probes_answer_for_the_pod():
             process = podkeep(*here[1:])
             assert line(process) == "up"
 
-            def asked(which):
+            def probed(which):
                 words = [word.replace("/run/podkeep/", f"{name}/") for word in probe(manifest, which)]
-                return run(*words[1:]).code == 0
+                return run(*words[1:])
+
+            def asked(which):
+                return probed(which).code == 0
 
             def go():
                 with open(gate, "w") as file:
                     file.write("go\n")
 
-            assert asked("livenessProbe") and not asked("startupProbe") and not asked("readinessProbe")
+            def answers(which):
+                until(lambda: asked(which), f"{which} to succeed")  # it gives up by itself after a second
+
+            answers("livenessProbe")
+            assert not asked("startupProbe") and not asked("readinessProbe")
             go()
-            until(lambda: asked("startupProbe"), "the pod to be ready")
-            assert asked("readinessProbe") and asked("livenessProbe")
+            for which in ("startupProbe", "readinessProbe", "livenessProbe"):
+                answers(which)
             go()
             if restart:
-                until(lambda: not asked("readinessProbe"), "the pod to end")
-                assert asked("livenessProbe") and process.poll() is None
+                until(lambda: probed("readinessProbe").out == "NOT_SERVING\n", "the pod to end")
+                answers("livenessProbe")
+                assert process.poll() is None
                 process.terminate()
                 assert Ended(process).code == 0
             else:

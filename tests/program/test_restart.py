@@ -134,6 +134,7 @@ import os, socket, sys, time
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.connect(os.environ["NOTIFY_SOCKET"].replace("@", chr(0), 1))
 interval = int(os.environ["WATCHDOG_USEC"]) / 1e6
+s.send(b"READY=1")
 print("interval", interval, flush=True)
 for beat in range(0 if sys.argv[1] == "trigger" else 6):
     s.send(b"WATCHDOG=1")
@@ -148,10 +149,10 @@ while True:
 
 def test_a_commands_watchdog():
     """It is told of it as by systemd, feeds it, and is ended when it feeds it no more, or says that it is stuck."""
-    # The interval counts from exec, and Python takes its time to its first beat.
-    for how, interval in (("silent", "3s"), ("trigger", "40s")):
+    # Told to wait for it, its first interval counts from there on; else from exec, and Python takes its time to a first word.
+    for how, interval, ready in (("silent", "4s", "notify"), ("trigger", "40s", "on-run")):
         process = podkeep(
-            *("run", "--watchdog", interval, "--restart", "on-failure", "--max-restarts", "1", *FAST),
+            *("run", f"--ready={ready}", "--watchdog", interval, "--restart", "on-failure", "--max-restarts", "1", *FAST),
             *("--", sys.executable, "-c", NOTIFIER, how),
         )
         rows = [line(process) for _ in range(4)]
