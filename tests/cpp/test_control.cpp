@@ -37,12 +37,19 @@ bool is_there(const std::string &path) {
   return ::lstat(path.c_str(), &found) == 0;
 }
 
+// With more grace than a case takes.
+podkeep::Options patient(const char *name) {
+  podkeep::Options options = member(name);
+  options.grace = 60s;
+  return options;
+}
+
 // Hears that it was asked for its end, and comes to it when it is let.
 struct Deaf {
   check::Event asked, release;
   podkeep::Pod pod;
   explicit Deaf(const char *name)
-      : pod(member(name), [this](podkeep::Context &context) {
+      : pod(patient(name), [this](podkeep::Context &context) {
           context.ready();
           context.status("counts its sheep");
           context.wait();

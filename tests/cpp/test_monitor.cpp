@@ -92,14 +92,17 @@ CASE(monitor_moves) {
 CASE(shutdown_tells_how_many_are_left) {
   static check::Event entered, release;
   podkeep::Pod quick([](podkeep::Context &context) { context.wait(); });
-  podkeep::Pod deaf([] {
+  podkeep::Options options;
+  options.grace = 60s;
+  podkeep::Pod deaf(options, [] {
     entered.set();
-    REQUIRE(release.wait());
+    REQUIRE(release.wait(60s));
   });
   quick.start().wait_ready();
   deaf.start();
   REQUIRE(entered.wait());
-  REQUIRE(podkeep::shutdown(2s) == 1);  // long enough for the quick one, and well within the grace
+  // Long enough for the quick one; on a machine that is busy, in one of some tries. All are within the grace.
+  REQUIRE(check::eventually([] { return podkeep::shutdown(2s) == 1; }));
   REQUIRE(quick.state() == podkeep::State::Stopped);
   release.set();
   REQUIRE(podkeep::shutdown(20s) == 0);
