@@ -58,6 +58,11 @@ test-rust: stage
 -include bindings/cpp/cpp.mk tests/c/c.mk tests/process/process.mk tests/program/program.mk tests/group/group.mk tests/faults/faults.mk \
          tests/control/control.mk fuzz/fuzz.mk bindings/python/python.mk examples/examples.mk benches/benches.mk tests/readme/readme.mk
 
+# What is installed on the way comes from a network that may be slow for a while.
+export CARGO_NET_RETRY ?= 10
+export PIP_RETRIES ?= 10
+export PIP_DEFAULT_TIMEOUT ?= 60
+
 # The tests talk to this machine alone.
 export no_proxy := 127.0.0.1,localhost,::1,$(no_proxy)
 export NO_PROXY := $(no_proxy)
