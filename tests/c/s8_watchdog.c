@@ -3,6 +3,7 @@
 #include "lives.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -212,27 +213,53 @@ TEST(S8_watchdog__is_fed_by_another_thread) {
   probe_close(p, PODKEEP_OK);
 }
 
-/* "a flood of them costs nothing more" than an atomic store and the look at a clock. */
+/* "a flood of them costs nothing more" than an atomic store and the look at a clock, whatever that costs here. The median of
+ * many batches: where a virtual machine is kept from running, that is CPU time of whoever was to run. */
+enum { BATCHES = 100, A_BATCH = 10000 };
+typedef struct flood {
+  uint64_t beats[BATCHES], looks[BATCHES]; /* ns a batch */
+} flood;
+
+static uint64_t cpu_time(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (uint64_t)t.tv_sec * 1000 * MS + (uint64_t)t.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b) {
+  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  return (x > y) - (x < y);
+}
+
+static uint64_t median_of_one(uint64_t *batches) {
+  qsort(batches, BATCHES, sizeof *batches, by_size);
+  return batches[BATCHES / 2] / A_BATCH;
+}
+
 static int32_t floods(probe *p, podkeep_context *ctx) {
-  struct timespec from, to;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
-  for (int i = 0; i < 1000000; i++)
-    if (podkeep_context_heartbeat(ctx) != PODKEEP_OK) return 1;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
-  ((last_beat *)p->data)->at = (uint64_t)(to.tv_sec - from.tv_sec) * 1000 * MS + (uint64_t)to.tv_nsec - (uint64_t)from.tv_nsec;
+  flood *f = p->data;
+  for (int batch = 0; batch < BATCHES; batch++) {
+    uint64_t from = cpu_time();
+    for (int i = 0; i < A_BATCH; i++)
+      if (podkeep_context_heartbeat(ctx) != PODKEEP_OK) return 1;
+    uint64_t between = cpu_time();
+    for (int i = 0; i < A_BATCH; i++) now_ns();
+    f->beats[batch] = between - from;
+    f->looks[batch] = cpu_time() - between;
+  }
   event_set(&p->init.go);
   return heartbeats(p, ctx);
 }
 
 TEST(S8_watchdog__a_flood) {
   probe *p = watched("flooding", slow_ms(10000));
-  p->data = world_alloc(sizeof(last_beat));
+  flood *f = p->data = world_alloc(sizeof *f);
   p->run.does = floods;
   podkeep_pod *pod = probe_running(p);
   event_wait(&p->init.go);
-  uint64_t each = ((last_beat *)p->data)->at / 1000000;
-  fprintf(stderr, "%llu ns a heartbeat\n", (unsigned long long)each);
-  CHECK(each < 500 * (uint64_t)slow_factor());
+  uint64_t beat = median_of_one(f->beats), look = median_of_one(f->looks);
+  fprintf(stderr, "%llu ns a heartbeat, %llu ns a look at the clock\n", (unsigned long long)beat, (unsigned long long)look);
+  CHECK(beat <= (500 + 3 * look) * (uint64_t)slow_factor());
   CHECK_STATE(pod, PODKEEP_STATE_RUNNING);
   probe_close(p, PODKEEP_OK);
 }
