@@ -36,15 +36,8 @@ static int32_t spins(probe *p, podkeep_context *ctx) {
   return 0;
 }
 
-/* What is caught in time is so when the machine has time for us: the keeper that comes late itself takes that for a stall, and
- * gives a fresh interval. One of some tries. */
-static void in_time_once(bool (*in_time)(void)) {
-  int tries = 5;
-  while (!in_time() && --tries > 0) {}
-  CHECK(tries > 0 || slow_factor() > 1);
-}
-
-/* "caught within 1.5 intervals", and not before one is over. */
+/* "caught within 1.5 intervals", and not before one is over. In one of some tries: the keeper that comes late itself takes that for
+ * a stall, and gives a fresh interval. */
 static bool caught(int32_t (*run)(probe *, podkeep_context *)) {
   probe *p = watched("spinner", slow_ms(400));
   p->run.does = run;

@@ -60,6 +60,10 @@ int64_t now_ms(void);              /* CLOCK_MONOTONIC */
 uint64_t now_ns(void);
 void pass_ms(int64_t ms);          /* lets time pass, where time itself is the subject */
 void pass_us(long us);             /* a shift between two racing threads */
+/* That something comes in time is seen when the machine has time for us, on a busy one in every other try: it must be so in one of
+ * fifteen. What must be so in each of them, the try checks itself. A machine that is slow by PODKEEP_TEST_SLOW need not be in
+ * time. */
+void in_time_once(bool (*in_time)(void));
 uint32_t random_below(uint32_t n); /* reproducible: seeded by the case's name */
 
 /* --- Shared memory, order -------------------------------------------------------------------------------------- */
