@@ -66,7 +66,7 @@ TEST_WITH(S8_inside__sleepers_of_the_first_are_woken, NOT_PROCESS(OWN_THREADS)) 
 
 TEST_WITH(S8_inside__each_has_its_descriptor, NOT_PROCESS(OWN_THREADS)) {
   probe *p = far_away("described");
-  p->options.backoff_ms = p->options.backoff_max_ms = slow_ms(600); /* to be seen in the delay */
+  p->options.backoff_ms = p->options.backoff_max_ms = slow_ms(3000); /* to be seen in the delay */
   p->lives[0].run.held = true;
   podkeep_pod *pod = probe_running(p);
   int first = ctx_fd(p);
@@ -107,7 +107,7 @@ TEST(S8_inside__the_descriptor_wakes_a_later_one) {
 TEST(S8_inside__each_has_its_hook) {
   probe *p = restarting("hooked", 3);
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(600); /* run must be entered by then */
+  p->options.ready_timeout_ms = slow_ms(2000); /* run must be entered by then, and the third be ready */
   for (int i = 0; i < 3; i++) p->lives[i].run.does = does_wait_for_hook;
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->lives[2].run.entered);
@@ -132,7 +132,7 @@ TEST_WITH(S8_inside__a_later_one_is_kicked, NOT_PROCESS(KICK)) {
   probe *p = restarting("kicked", 3);
   p->options.kick_signal = SIGUSR1;
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(500);
+  p->options.ready_timeout_ms = slow_ms(2000); /* the third must be ready by then */
   for (int i = 0; i < 3; i++) p->lives[i].run.does = sleeps_deeply;
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->lives[2].run.entered);
@@ -142,12 +142,12 @@ TEST_WITH(S8_inside__a_later_one_is_kicked, NOT_PROCESS(KICK)) {
   probe_free(p);
 }
 
-/* The grace of a stop is anew, too: the first life has used most of its own. */
+/* The grace of a stop is anew, too: the first life has used a part of its own. */
 TEST_WITH(S8_inside__each_has_its_grace, NOT_MAIN(EXIT)) {
   probe *p = restarting("patient", 2);
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(500); /* run must be entered by then */
-  p->options.grace_ms = slow_ms(1000);
+  p->options.ready_timeout_ms = slow_ms(2000); /* run must be entered by then, and the second be ready */
+  p->options.grace_ms = slow_ms(3000);         /* the first must be over by then */
   p->options.kill_after_ms = SHORT_MS;
   p->no_hook = p->s_may_die = true;
   p->lives[0].run.does = NULL;
@@ -155,7 +155,7 @@ TEST_WITH(S8_inside__each_has_its_grace, NOT_MAIN(EXIT)) {
   p->lives[1].run.held = true;
   podkeep_pod *pod = probe_start(p);
   event_wait(&p->lives[0].teardown.entered);
-  pass_ms(p->options.grace_ms / 2); /* used up */
+  pass_ms(p->options.grace_ms / 3); /* used up */
   event_set(&p->lives[0].teardown.go);
   event_wait(&p->lives[1].run.entered);
   CHECK_OK(ctx_ready(p));

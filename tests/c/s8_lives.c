@@ -316,7 +316,7 @@ TEST(S8_lives__runtime_and_args_last) {
 
 TEST(S8_lives__fork_in_the_delay) {
   probe *p = restarting("forked", 2);
-  p->options.backoff_ms = p->options.backoff_max_ms = slow_ms(600); /* to be forked in the delay */
+  p->options.backoff_ms = p->options.backoff_max_ms = slow_ms(3000); /* to be forked in the delay */
   podkeep_pod *pod = probe_start(p);
   until_restarting(pod);
   pid_t child = fork();
@@ -330,7 +330,7 @@ TEST(S8_lives__fork_in_the_delay) {
     bad |= (podkeep_pod_wait_ready(pod, PODKEEP_FOREVER) != PODKEEP_ERR_FORKED) << 3;
     bad |= (podkeep_pod_failure(pod, &f) != PODKEEP_ERR_FORKED) << 4;
     bad |= (podkeep_pod_free(pod) != PODKEEP_ERR_FORKED) << 5;
-    pass_ms(slow_ms(700)); /* the delay passes here, too: no life may begin in this process */
+    pass_ms(slow_ms(3500)); /* the delay passes here, too: no life may begin in this process */
     _exit(bad);
   }
   event_wait(&p->lives[1].run.entered);

@@ -34,7 +34,7 @@ TEST(S8_lives__wait_ready_waits_through_restarts) {
 /* Also when begun in the delay, after a life that had been ready and failed. */
 TEST(S8_lives__wait_ready_in_the_delay) {
   probe *p = restarting("awaited", 2);
-  p->options.backoff_ms = p->options.backoff_max_ms = slow_ms(600); /* to be seen in the delay */
+  p->options.backoff_ms = p->options.backoff_max_ms = slow_ms(3000); /* to be seen in the delay */
   podkeep_pod *pod = probe_start(p);
   until_restarting(pod);
   CHECK_STATUS(podkeep_pod_wait_ready(pod, 0), PODKEEP_ERR_TIMEOUT);
@@ -48,7 +48,7 @@ TEST(S8_lives__wait_ready_in_the_delay) {
 TEST(S8_lives__wait_ready_in_a_stop_that_bars_nothing) {
   probe *p = restarting("late riser", 2);
   p->options.ready = PODKEEP_READY_NOTIFY;
-  p->options.ready_timeout_ms = slow_ms(900); /* the second must be ready by then */
+  p->options.ready_timeout_ms = slow_ms(2000); /* the second must be ready by then */
   p->no_hook = true;
   p->lives[0].run.does = NULL;
   p->lives[0].teardown.held = true;
