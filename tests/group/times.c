@@ -21,8 +21,9 @@ static void drop_pods(int n, member **m) {
   for (int i = 0; i < n; i++) CHECK_OK(podkeep_pod_free(m[i]->pod));
 }
 
-/* Nothing orders them: the time of the slowest, not the sum. */
-TEST(time_eight_of_one_second_close_in_less_than_two) {
+/* Nothing orders them: the time of the slowest, not the sum. It is so in each try; that a machine stands still for no second of it,
+ * in one of three. */
+static bool eight_in_less_than_two(void) {
   podkeep_group *g = group_new(PODKEEP_ONE_FOR_ONE, false, 0);
   member *m[8];
   for (int i = 0; i < 8; i++) {
@@ -39,12 +40,19 @@ TEST(time_eight_of_one_second_close_in_less_than_two) {
   group_up(g);
   int64_t begun = now_ms();
   group_down(g, PODKEEP_OK);
-  CHECK_BELOW(now_ms() - begun, slow_ms(2000));
+  int64_t took = now_ms() - begun;
+  note("%lld ms", (long long)took);
+  CHECK_BELOW(took, slow_ms(4000));
   drop_pods(8, m);
+  return took < slow_ms(2000);
+}
+TEST(time_eight_of_one_second_close_in_less_than_two) {
+  for (int tries = 3; !eight_in_less_than_two();) CHECK(--tries > 0);
 }
 
-/* Members of 1, 1 and 5 s with a budget of 3 s. Each teardown is run to its end, or is told by name. */
-static void three_with_a_budget(where where, bool chain, const int64_t times[3]) {
+/* Members of 1, 1 and 5 s with a budget of 3 s. Each teardown is run to its end, or is told by name. False: a machine that stood
+ * still may have made it later than it should be, or taken the time in which a teardown was to begin. */
+static bool keep_a_budget(where where, bool chain, const int64_t times[3]) {
   podkeep_group *g = group_new(PODKEEP_ONE_FOR_ONE, false, 3000);
   static const char *const names[3] = {"mango", "apple", "zebra"};
   member *m[3];
@@ -58,21 +66,24 @@ static void three_with_a_budget(where where, bool chain, const int64_t times[3])
   podkeep_status status = podkeep_group_close(g);
   int64_t took = now_ms() - begun;
   note("%s: %lld ms", chain ? "in a row" : "side by side", (long long)took);
-  CHECK_BELOW(took, slow_ms(3800));
+  CHECK_BELOW(took, slow_ms(6000)); /* 7 s is the sum */
   CHECK(took >= 2000);
+  bool as_it_should = took < slow_ms(3800);
   CHECK_STATUS(status, where == THREAD ? PODKEEP_ERR_TIMEOUT : PODKEEP_ERR_FAILED);
   char sentence[2000];
   snprintf(sentence, sizeof sentence, "%s", podkeep_last_error());
   int overran = 0;
   for (int i = 0; i < 3; i++) {
-    CHECK_INT(m[i]->a->teardown.count, 1); /* nobody's is skipped */
+    bool has_begun = m[i]->a->teardown.count == 1; /* nobody's is skipped */
+    CHECK(has_begun || m[i]->a->teardown.count == 0);
+    as_it_should = as_it_should && has_begun;
     if (event_is_set(&m[i]->a->teardown.left)) continue;
     overran++;
     CHECK_HAS(failure_message(m[i]->pod), names[i]);
     podkeep_failure *f;
     CHECK_OK(podkeep_pod_failure(m[i]->pod, &f));
     CHECK_INT(podkeep_failure_kind(f), PODKEEP_KIND_TIMEOUT);
-    CHECK_INT(podkeep_failure_phase(f), PODKEEP_PHASE_TEARDOWN);
+    if (has_begun) CHECK_INT(podkeep_failure_phase(f), PODKEEP_PHASE_TEARDOWN);
     CHECK_OK(podkeep_failure_free(f));
     if (where == THREAD) CHECK_HAS(sentence, names[i]);
   }
@@ -85,6 +96,10 @@ static void three_with_a_budget(where where, bool chain, const int64_t times[3])
   CHECK_INT(group_state(g), PODKEEP_STATE_FAILED);
   CHECK_OK(podkeep_group_free(g));
   drop_pods(3, m);
+  return as_it_should;
+}
+static void three_with_a_budget(where where, bool chain, const int64_t times[3]) {
+  for (int tries = 3; !keep_a_budget(where, chain, times);) CHECK(--tries > 0);
 }
 static const int64_t last_is_long[3] = {1000, 1000, 5000}, first_is_long[3] = {5000, 1000, 1000};
 TEST(time_budget__side_by_side__threads) { three_with_a_budget(THREAD, false, last_is_long); }
