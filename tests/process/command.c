@@ -184,7 +184,7 @@ TEST(L12_a_deaf_command_is_forced) {
   pid_t group = pod_pid(pod);
   int64_t begun = now_ms();
   CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + 1000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + SLACK));
   CHECK_TIMED_OUT(pod, RUN);
   UNTIL(!group_alive(group));
   CHECK_OK(podkeep_pod_free(pod));

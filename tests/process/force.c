@@ -1,4 +1,4 @@
-/* force.c: close comes back within grace + kill_after + 1 s whatever the child does, and nothing of it is left (L12). */
+/* force.c: close comes back within grace + kill_after whatever the child does, and nothing of it is left (L12). */
 #include "actor.h"
 
 #include <errno.h>
@@ -26,7 +26,7 @@ static void forced(actor *a, podkeep_phase phase, int64_t at_least) {
   CHECK_STATUS(podkeep_pod_close(a->pod), PODKEEP_ERR_FAILED);
   int64_t took = now_ms() - begun;
   note("closed after %lld ms (grace %lld, kill_after %d)", (long long)took, (long long)a->options.grace_ms, KILL_AFTER);
-  CHECK_BELOW(took, a->options.grace_ms + slow_ms(KILL_AFTER + 1000));
+  CHECK_BELOW(took, a->options.grace_ms + slow_ms(KILL_AFTER + SLACK));
   CHECK_BELOW(at_least, took);
   CHECK_STATE(a->pod, FAILED);
   check_failure_at(__FILE__, __LINE__, a->pod, phase, PODKEEP_KIND_TIMEOUT, TIMED_OUT, NULL);
@@ -73,7 +73,7 @@ TEST(L12_stopped_by_a_stranger_while_it_waits) {
   int64_t begun = now_ms();
   /* SIGCONT comes with the polite signal; whether its cancel or SIGTERM is then first is the child's affair. */
   CHECK_STATUS(podkeep_pod_close(a->pod), PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + 1000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + SLACK));
   CHECK_TIMED_OUT(a->pod, RUN);
   CHECK_INT(process_letter(pid), 0);
   actor_free(a);
@@ -137,7 +137,7 @@ static void failed_init_stays(bool again) { /* one grace from its end, which no 
   actor_start(a);
   CHECK_STATUS(podkeep_pod_wait_ready(a->pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   CHECK_STATUS(podkeep_pod_join(a->pod, LIMIT_MS), PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + 2000) * (again ? 2 : 1));
+  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + SLACK) * (again ? 2 : 1));
   CHECK_STATE(a->pod, FAILED);
   CHECK_INT(a->init.count, again ? 2 : 1);
   podkeep_failure *f;
@@ -213,7 +213,7 @@ TEST(L12_every_pod_at_a_time) { /* the slowest, not the sum: they are closed by 
     CHECK_TIMED_OUT(all[i]->pod, RUN);
     actor_free(all[i]);
   }
-  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + 1000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + SLACK));
 }
 TEST(L12_cancelling_again_renews_nothing) {
   actor *a = stubborn("again", act_ignore_term);
@@ -222,7 +222,7 @@ TEST(L12_cancelling_again_renews_nothing) {
   int64_t begun = now_ms();
   CHECK_OK(podkeep_pod_cancel(a->pod));
   while (podkeep_pod_join(a->pod, 10) == PODKEEP_ERR_TIMEOUT) CHECK_OK(podkeep_pod_cancel(a->pod));
-  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + 1000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + SLACK));
   CHECK_STATE(a->pod, FAILED);
   actor_free(a);
 }
@@ -264,7 +264,7 @@ TEST(L12_a_forever_grace_never_forces) {
 static int32_t act_extend(actor *a, podkeep_context *ctx) {
   podkeep_context_wait(ctx, PODKEEP_FOREVER);
   a->numbers[0] = podkeep_context_time_left(ctx);
-  podkeep_context_extend(ctx, slow_ms(LONG_GRACE) * 2);
+  podkeep_context_extend(ctx, slow_ms(40000)); /* far beyond what it takes */
   a->numbers[1] = podkeep_context_time_left(ctx);
   pass_ms(slow_ms(LONG_GRACE + 500)); /* beyond the first grace: the time itself is the subject */
   return 0;
@@ -346,7 +346,7 @@ TEST(L12_shutdown_ends_all) {
   int64_t begun = now_ms();
   CHECK_OK(podkeep_shutdown(LIMIT_MS, &left));
   CHECK_INT(left, 0);
-  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + 1000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(GRACE + KILL_AFTER + SLACK));
   for (int i = 0; i < 4; i++) {
     CHECK_INT(state_of(all[i]->pod), i % 2 ? PODKEEP_STATE_FAILED : PODKEEP_STATE_STOPPED);
     CHECK_INT(process_letter(all[i]->pid), 0);

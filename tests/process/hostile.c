@@ -323,7 +323,7 @@ TEST(S3_hostile__part_of_a_word_then_silence) {
   CHECK_STATUS(podkeep_pod_join(pod, SHORT_MS), PODKEEP_ERR_TIMEOUT);
   int64_t begun = now_ms();
   CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + 1000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + SLACK));
   CHECK_OK(podkeep_pod_free(pod));
 }
 TEST(S3_hostile__slow_is_no_crime) {
@@ -342,7 +342,7 @@ static void floods(const char *how) {
   CHECK_STATE(pod, RUNNING);
   int64_t begun = now_ms();
   CHECK_STATUS(podkeep_pod_close(pod), PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + 300 + 1000)); /* one of them is what it could extend */
+  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + 300 + SLACK)); /* one of them is what it could extend */
   podkeep_failure *f;
   CHECK_OK(podkeep_pod_failure(pod, &f));
   CHECK_INT(podkeep_failure_kind(f), PODKEEP_KIND_TIMEOUT);
@@ -387,7 +387,7 @@ static void end_without_an_exit(const char *how) { /* it says that all is over, 
   podkeep_pod *pod = hostile_start(how, false);
   int64_t begun = now_ms();
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + 2000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + SLACK));
   CHECK_STATE(pod, FAILED);
   CHECK_OK(podkeep_pod_free(pod));
 }

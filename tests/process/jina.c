@@ -141,7 +141,7 @@ static void closes_and_is_gone(actor *a) {
   pid_t pid = a->pid;
   begun = now_ms();
   CHECK_STATUS(podkeep_pod_close(a->pod), PODKEEP_ERR_FAILED);
-  WITHIN(GRACE + KILL_AFTER + 1000);
+  WITHIN(GRACE + KILL_AFTER + SLACK);
   CHECK_INT(process_letter(pid), 0);
   actor_free(a);
 }
@@ -209,7 +209,7 @@ TEST(J13_a_ready_timeout_ends_the_child) {
   event_wait(&a->init.entered);
   CHECK_STATUS(podkeep_pod_wait_ready(a->pod, LIMIT_MS), PODKEEP_ERR_FAILED);
   CHECK_STATUS(podkeep_pod_join(a->pod, LIMIT_MS), PODKEEP_ERR_FAILED);
-  WITHIN(READY_WITHIN + GRACE + KILL_AFTER + 1000);
+  WITHIN(READY_WITHIN + GRACE + KILL_AFTER + SLACK);
   CHECK_TIMED_OUT(a->pod, READY);
   CHECK_INT(process_letter(a->pid), 0);
   actor_free(a);
@@ -222,7 +222,7 @@ TEST(J15_a_wait_takes_the_time_it_was_given) {
   begun = now_ms();
   CHECK_STATUS(podkeep_pod_wait_ready(a->pod, 50), PODKEEP_ERR_TIMEOUT);
   CHECK(now_ms() - begun >= 49);
-  WITHIN(800);
+  WITHIN(AT_ONCE);
   event_set(&a->init.go);
   actor_close(a, PODKEEP_OK);
 }
@@ -240,7 +240,7 @@ TEST(J16_a_pod_that_works_hard_is_still_running) {
     begun = now_ms();
     CHECK_STATE(a->pod, RUNNING);
     CHECK_OK(podkeep_pod_wait_ready(a->pod, 0));
-    WITHIN(1000);
+    WITHIN(AT_ONCE);
   }
   event_set(&a->events[1]);
   actor_close(a, PODKEEP_OK);
@@ -352,7 +352,7 @@ TEST(J23_close_twice_close_before_start_start_twice_join_before_start) {
   actor_make(a);
   begun = now_ms();
   CHECK_OK(podkeep_pod_close(a->pod));
-  WITHIN(1000);
+  WITHIN(AT_ONCE);
   CHECK_STATE(a->pod, STOPPED);
   actor_free(a);
 }

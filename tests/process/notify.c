@@ -247,7 +247,7 @@ TEST(L13_notify__extend_is_bounded_by_its_maximum) {
   podkeep_pod *pod = SPEAK(&o, "say:EXTEND_TIMEOUT_USEC=18446744073709551615", "say:EXTEND_TIMEOUT_USEC=600000000", "pause");
   int64_t begun = now_ms();
   CHECK_STATUS(podkeep_pod_wait_ready(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(200 + 200 + 1000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(200 + 200 + SLACK));
   pod_join(pod, PODKEEP_ERR_FAILED);
 }
 TEST(S8_notify__the_watchdog_is_told_and_a_host_is_not_asked_for_it) { /* as sd_watchdog_enabled(3) looks for it */
@@ -293,7 +293,7 @@ TEST(L12_notify__stopping_has_its_grace) { /* it says that it stops, and does no
   podkeep_pod *pod = SPEAK(&o, "say:READY=1", "say:STOPPING=1", "pause");
   int64_t begun = now_ms();
   CHECK_STATUS(podkeep_pod_join(pod, LIMIT_MS), PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(200 + 200 + 2000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(200 + 200 + SLACK));
   CHECK_TIMED_OUT(pod, RUN);
   CHECK_OK(podkeep_pod_free(pod));
 }

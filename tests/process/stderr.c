@@ -196,7 +196,7 @@ static void flood_into(int fd, bool takes) {
   int64_t begun = now_ms();
   podkeep_status status = podkeep_pod_close(flood);
   CHECK(status == PODKEEP_OK || status == PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + 1000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + SLACK));
   CHECK_OK(podkeep_pod_free(flood));
 }
 static int fill_pipe(int nonblocking, int *reader) {

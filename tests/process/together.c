@@ -220,10 +220,10 @@ TEST(L12_a_child_that_changes_its_group_is_forced) { /* the direct child ends wi
   CHECK_INT(getpgid(a->pid), getpgrp());
   int64_t begun = now_ms();
   CHECK_OK(podkeep_pod_cancel(a->pod));
-  podkeep_status status = podkeep_pod_join(a->pod, slow_ms(300 + 300 + 1000));
+  podkeep_status status = podkeep_pod_join(a->pod, slow_ms(300 + 300 + SLACK));
   if (status == PODKEEP_ERR_TIMEOUT) kill(a->pid, SIGKILL); /* so that the case ends */
   CHECK_STATUS(status, PODKEEP_ERR_FAILED);
-  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + 1000));
+  CHECK_BELOW(now_ms() - begun, slow_ms(300 + 300 + SLACK));
   CHECK_TIMED_OUT(a->pod, RUN);
   actor_free(a);
 }

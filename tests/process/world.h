@@ -89,6 +89,9 @@ double slow_factor(void);   /* PODKEEP_TEST_SLOW, 1 or more */
 int64_t slow_ms(int64_t ms);
 #define LIMIT_MS slow_ms(20000)
 #define SHORT_MS slow_ms(100) /* long enough to tell "at once" from "not yet" */
+/* How much later than grace and kill_after say an end by force may come: more than a machine stands still at a time, and less than
+ * what would be without them, for ever or the default grace of 5 s. */
+enum { SLACK = 3000 };
 int64_t now_ms(void);       /* CLOCK_MONOTONIC */
 uint64_t now_ns(void);
 void pass_ms(int64_t ms);   /* lets time pass, where time itself is the subject */
