@@ -153,12 +153,17 @@ static int socket_at(int port, struct sockaddr_in *at) {
   if (fd < 0) check_failed(__FILE__, __LINE__, "no socket");
   return fd;
 }
-/* Given back before it is used, so none that the kernel gives to whoever asks for any (32768 and up), and each case looks from
- * a place of its own. */
+/* Given back before it is used, so none that the kernel gives to whoever asks for any (32768 and up, unless it was told otherwise,
+ * and it may have been told to give them all), and each case looks from a place of its own. */
 int free_port(void) {
-  for (int i = 0; i < 12000; i++) {
+  char range[64];
+  int end = 32000, first, lowest;
+  read_file("/proc/sys/net/ipv4/ip_local_port_range", range, sizeof range);
+  if (sscanf(range, "%d", &lowest) == 1 && lowest >= 2048 && lowest < end) end = lowest;
+  first = end > 12000 + 1024 ? end - 12000 : 1024;
+  for (int i = 0; i < end - first; i++) {
     struct sockaddr_in at;
-    int port = 20000 + (getpid() * 16 + i) % 12000, fd = socket_at(port, &at);
+    int port = first + (int)((unsigned)(getpid() * 16 + i) % (unsigned)(end - first)), fd = socket_at(port, &at);
     bool is_free = bind(fd, (struct sockaddr *)&at, sizeof at) == 0;
     close(fd);
     if (is_free) return port;

@@ -158,7 +158,10 @@ TEST(L13_two_nginx_on_one_port) {
 static podkeep_pod *python_start(const char *name, int port) {
   char text[16];
   snprintf(text, sizeof text, "%d", port);
-  const char *const argv[] = {"python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", text, NULL};
+  /* As `python3 -m http.server`, which asks for the address's name, of whom it may concern, before it serves. */
+  static const char script[] =
+      "import runpy, socket; socket.getfqdn = str; runpy.run_module('http.server', run_name='__main__', alter_sys=True)";
+  const char *const argv[] = {"python3", "-u", "-c", script, "--bind", "127.0.0.1", text, NULL};
   podkeep_pod_options o = server_options(PODKEEP_READY_PORT, port);
   char directory[64];
   snprintf(directory, sizeof directory, "served");
