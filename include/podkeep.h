@@ -89,8 +89,8 @@ typedef struct podkeep_runtime_spec {
   void (*cancel)(struct podkeep_context *ctx, void *state);
   // The user's own.
   void *config;
-  // Optional. Called with config exactly once, on any thread: before a failing podkeep_runtime_new returns, else
-  // when the runtime was freed and each of its pods is final, or freed while NEW.
+  // Optional. Called with config exactly once, on any thread, which it must not end: before a failing
+  // podkeep_runtime_new returns, else when the runtime was freed and each of its pods is final, or freed while NEW.
   void (*drop)(void *config);
 } podkeep_runtime_spec;
 
@@ -595,13 +595,15 @@ podkeep_status podkeep_pod_failure(struct podkeep_pod *pod,
 // Runs the pod in this very thread, as a container's main process: SIGINT and SIGTERM cancel it; a second one ends the process
 // with 128 + its number, and so does a grace that is spent (124 without a signal). A pod with PODKEEP_HOST_PROCESS is started
 // and waited for: when its grace is spent it is made to end, and the code is the same; as PID 1 this process then reaps the
-// orphans it inherits. The handlers are put back afterwards. A supervisor that gave NOTIFY_SOCKET is told READY=1, STATUS=,
+// orphans it inherits. The handlers are put back afterwards. Where a callback ends the process's first thread from inside
+// (pthread_exit), the process ends with the code, by _exit. A supervisor that gave NOTIFY_SOCKET is told READY=1, STATUS=,
 // STOPPING=1 and, if it asked for it, WATCHDOG=1. Any thread; blocks until the end, and until what is left of a child's
 // stderr is passed on, or the host's takes nothing for 2 s; one at a time.
 // OK: it has ended, and *out_exit_code is what main should return: 0 only for a clean end, a failure's code if that is 1 to
 // 255, else 1; 128 + n for a signal, 124 for a limit, 127 when it could not be started; INVALID_STATE: it is not NEW, is a
 // group's member, or another one is run; DEADLOCK: from inside a pod, a log callback or a drop; RESOURCES; NOT_FOUND: no
-// podkeep program; INVALID_ARGUMENT; INVALID_HANDLE; FORKED.
+// podkeep program; INVALID_ARGUMENT: out_exit_code is NULL, or the pod's kick_signal is SIGINT or SIGTERM; INVALID_HANDLE;
+// FORKED.
 podkeep_status podkeep_pod_run(struct podkeep_pod *pod,
                                int32_t *out_exit_code);
 

@@ -1,6 +1,7 @@
 //! The log: what the library tells about pods, to one callback of the host, on a thread of its own, so that a log
 //! callback that hangs delays nothing but the log.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_void};
 use std::ptr;
@@ -181,6 +182,7 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     linux::refuse_cancellation();
     linux::name_thread(c"podkeep-log");
     note_log_end();
+    HOME.set(ptr::from_ref(world));
     loop {
         // SAFETY: it is kept until `told`, which this thread alone calls, here or at its end. Nothing with a destructor
         // stands below the callback (see `host::thread`).
@@ -196,9 +198,14 @@ extern "C-unwind" fn enter(world: *mut c_void) -> *mut c_void {
     }
 }
 
+thread_local! {
+    /// Of the log's thread: the world whose log it tells. In the child of a fork that is the parent's still.
+    static HOME: Cell<*const World> = const { Cell::new(ptr::null()) };
+}
+
 /// A log callback ended its thread from inside: that costs the thread, not the log.
 pub(crate) fn died() {
-    let Some(world) = World::existing() else { return };
+    let Some(world) = World::existing().filter(|world| ptr::eq(*world, HOME.get())) else { return };
     world.log.told();
     let mut state = lock(&world.log.state);
     // SAFETY: `enter` expects a world.

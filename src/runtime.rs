@@ -298,16 +298,34 @@ where
 
     fn release(&self) {
         let factory = crate::world::lock(&self.factory).take();
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(factory)));
+        let_go(factory);
+    }
+}
+
+/// Drops what is the user's. A panic of that ends here.
+fn let_go<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        std::mem::forget(panic); // its own drop might panic, too
     }
 }
 
 /// Runs Rust code of the user: its error or panic is stored as the failure, the result is the callback's return value.
 fn contained(ctx: Context, code: impl FnOnce() -> std::result::Result<(), BoxError>) -> i32 {
-    match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => ctx.fail_as(Kind::Returned, -1, &error.to_string()),
-        Err(panic) => ctx.fail_as(Kind::Panic, -1, panic_text(&*panic)),
+    let told = AssertUnwindSafe(|| match code() {
+        Ok(()) => 0,
+        Err(error) => {
+            let text = error.to_string(); // the user's code, as its drop is
+            let_go(error);
+            ctx.fail_as(Kind::Returned, -1, &text)
+        }
+    });
+    match catch_unwind(told) {
+        Ok(code) => code,
+        Err(panic) => {
+            let code = ctx.fail_as(Kind::Panic, -1, panic_text(&*panic));
+            let_go(panic);
+            code
+        }
     }
 }
 

@@ -119,6 +119,42 @@ fn a_panic_is_a_failure_in_every_phase() {
 }
 
 #[test]
+fn what_panics_while_a_failure_is_told_goes_no_further() {
+    #[derive(Debug)]
+    struct Sore {
+        text: Option<&'static str>,
+    }
+    impl std::fmt::Display for Sore {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.text.expect("a text"))
+        }
+    }
+    impl std::error::Error for Sore {}
+    impl Drop for Sore {
+        fn drop(&mut self) {
+            if self.text.is_some() {
+                std::panic::panic_any(Sore { text: None });
+            }
+        }
+    }
+    type End = fn() -> Result<(), BoxError>;
+    let ends: [(End, Kind, &str); 3] = [
+        (|| Err(Sore { text: Some("sore") }.into()), Kind::Returned, "sore"),
+        (|| Err(Sore { text: None }.into()), Kind::Panic, "a text"),
+        (|| std::panic::panic_any(Sore { text: Some("thrown") }), Kind::Panic, ""),
+    ];
+    for (end, kind, text) in ends {
+        let runtime = Runtime::from_fn("sore", move |_| end()).expect("a runtime");
+        let pod = Pod::new(&runtime, &Options::default()).expect("a pod");
+        pod.start().expect("started");
+        assert_eq!(pod.join(LIMIT).expect_err("failed").status, Status::Failed);
+        let failure = pod.failure().expect("a failure");
+        assert_eq!((failure.phase(), failure.kind()), (Phase::Run, kind));
+        assert!(failure.message().contains(text), "{:?}", failure.message());
+    }
+}
+
+#[test]
 fn l3_what_a_runtime_owns_is_dropped_once_its_pods_have_ended() {
     struct Owned(mpsc::Sender<()>);
     impl Drop for Owned {

@@ -14,13 +14,15 @@ use crate::host::process::link::{self, Claim, Claimed};
 /// Runs the pod in this very thread, as a container's main process: SIGINT and SIGTERM cancel it; a second one ends the process
 /// with 128 + its number, and so does a grace that is spent (124 without a signal). A pod with PODKEEP_HOST_PROCESS is started
 /// and waited for: when its grace is spent it is made to end, and the code is the same; as PID 1 this process then reaps the
-/// orphans it inherits. The handlers are put back afterwards. A supervisor that gave NOTIFY_SOCKET is told READY=1, STATUS=,
+/// orphans it inherits. The handlers are put back afterwards. Where a callback ends the process's first thread from inside
+/// (pthread_exit), the process ends with the code, by _exit. A supervisor that gave NOTIFY_SOCKET is told READY=1, STATUS=,
 /// STOPPING=1 and, if it asked for it, WATCHDOG=1. Any thread; blocks until the end, and until what is left of a child's
 /// stderr is passed on, or the host's takes nothing for 2 s; one at a time.
 /// OK: it has ended, and *out_exit_code is what main should return: 0 only for a clean end, a failure's code if that is 1 to
 /// 255, else 1; 128 + n for a signal, 124 for a limit, 127 when it could not be started; INVALID_STATE: it is not NEW, is a
 /// group's member, or another one is run; DEADLOCK: from inside a pod, a log callback or a drop; RESOURCES; NOT_FOUND: no
-/// podkeep program; INVALID_ARGUMENT; INVALID_HANDLE; FORKED.
+/// podkeep program; INVALID_ARGUMENT: out_exit_code is NULL, or the pod's kick_signal is SIGINT or SIGTERM; INVALID_HANDLE;
+/// FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn podkeep_pod_run(pod: *mut podkeep_pod, out_exit_code: *mut i32) -> podkeep_status {
     let mut seated: Option<Seated> = None;

@@ -49,8 +49,8 @@ pub struct podkeep_runtime_spec {
     pub cancel: Option<unsafe extern "C-unwind" fn(ctx: *mut podkeep_context, state: *mut c_void)>,
     /// The user's own.
     pub config: *mut c_void,
-    /// Optional. Called with config exactly once, on any thread: before a failing podkeep_runtime_new returns, else
-    /// when the runtime was freed and each of its pods is final, or freed while NEW.
+    /// Optional. Called with config exactly once, on any thread, which it must not end: before a failing
+    /// podkeep_runtime_new returns, else when the runtime was freed and each of its pods is final, or freed while NEW.
     pub drop: Option<unsafe extern "C-unwind" fn(config: *mut c_void)>,
 }
 

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::host;
 use crate::keeper;
 use crate::lifecycle::{Event, State};
+use crate::linux;
 use crate::role;
 use crate::table::PodRef;
 use crate::world::World;
@@ -38,7 +39,10 @@ pub(crate) fn prepare(pod: &PodRef, call: &str) -> Result<Seated> {
 
 /// One incarnation, here and now. Nothing below may stand between a callback and the end of its thread.
 pub(crate) fn occupy(seated: Seated) {
+    // The thread stays the host's, with what he has set.
+    let before = linux::set_cancellation(false);
     host::thread::occupy(seated.0);
+    linux::set_cancellation(before);
 }
 
 /// What `main` should return for the pod's end: 0 only for a clean one.

@@ -59,6 +59,10 @@ impl Reign {
         if pod.life().state() != State::New || pod.life().claimed() {
             return Err(caller::not_new(pod));
         }
+        if matches!(pod.cell().kick_signal, libc::SIGINT | libc::SIGTERM) {
+            let why = "options.kick_signal is SIGINT or SIGTERM: a main pod's process is ended by a second one";
+            return Err(Error::argument(why));
+        }
         if main.pod.compare_exchange(0, pod.handle(), AcqRel, Acquire).is_err() {
             return Err(Error::state("podkeep_pod_run keeps another pod already: there is one main pod at a time"));
         }
@@ -160,7 +164,8 @@ extern "C" fn on_signal(signal: c_int) {
     if main.signals.fetch_add(1, SeqCst) > 0 {
         signal::exit_at_once(128 + signal);
     }
-    if cancel::cancel(main.pod.load(SeqCst)).is_err() {
+    // The pod of a handle that was freed is cancelled already.
+    if cancel::cancel(main.pod.load(SeqCst)).is_err() && main.pod.load(SeqCst) == 0 {
         signal::raise_default(signal);
     }
 }

@@ -35,6 +35,8 @@ fn spawn_at(enter: linux::Entry, pod: &PodRef, world: &World) -> Result<()> {
     made.map_err(|error| {
         // SAFETY: no thread took it.
         drop(unsafe { PodRef::from_index(index) });
+        // pthread_create may have named a thread that there never was.
+        pod.cell().thread.store(0, Relaxed);
         let (name, why) = (pod.name(), linux::describe(error));
         let stack = match pod.cell().stack_size {
             0 => String::new(),
@@ -210,6 +212,9 @@ fn died(pod: PodRef) {
     if pod.life().state() == State::Restarting && pod.step(Event::ReapClaim).is_some() {
         return succeed(pod);
     }
+    // A main pod on the first thread was the process: what is left could not even take a signal. It ends as it would have.
+    let process = host::main::is_main(&pod) && linux::is_first_thread();
+    let code = process.then(|| host::caller::exit_code(&pod));
     host::main::abdicate(&pod);
     if let Some(link) = link {
         // Of this process nothing is left but the library's own threads.
@@ -217,6 +222,9 @@ fn died(pod: PodRef) {
         linux::signal::exit_at_once(1);
     }
     leave(ManuallyDrop::new(pod));
+    if let Some(code) = code {
+        linux::signal::exit_at_once(code);
+    }
 }
 
 /// The next life needs another thread: this one, which has claimed itself, is on its way out.

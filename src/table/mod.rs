@@ -172,6 +172,7 @@ impl PodRef {
         let incarnation = world.generation_after(slot.incarnation_generation(), index + SLOTS as u32);
         HIGHEST_GENERATION.fetch_max(generation.max(incarnation), AcqRel);
         slot.begin_life();
+        slot.ended_at.store(0, Relaxed);
         slot.lives.store(0, Relaxed);
         slot.grace.store(grace, Relaxed);
         slot.again.store(cell.policy.restart != Restart::Never, Relaxed);

@@ -60,7 +60,6 @@ impl Slot {
             &self.running_at,
             &self.stopping_at,
             &self.abandoned_at,
-            &self.ended_at,
             &self.seated_at,
             &self.heartbeat_at,
             &self.restarting_at,
@@ -143,10 +142,11 @@ impl Slot {
         let Some(shown) = self.shown() else { return };
         loop {
             let until = if stop { self.stop_deadline() } else { 0 };
+            let barred = barred || stop && self.life().barred();
             shown.store(Asked { stop, barred, until }.word(), SeqCst);
-            // Whoever changed the limit meanwhile may have shown it before this did.
+            // Whoever changed the limit meanwhile, or barred the teardown, may have shown it before this did.
             let limit = self.stop_limit.load(SeqCst);
-            if !stop || limit == 0 || limit == until {
+            if !stop || (limit == 0 || limit == until) && (barred || !self.life().barred()) {
                 return;
             }
         }

@@ -175,6 +175,44 @@ TEST_WITH(S10_run__SIGTERM_pending_before_it_begins_cancels, NOT_THREAD(RUN)) {
   probe_free(p);
 }
 
+static void frees_then_signals(void *arg) {
+  probe *p = arg;
+  after_run_is_entered(p);
+  podkeep_pod *pod = p->pod;
+  p->pod = NULL;
+  CHECK_OK(podkeep_pod_free(pod)); /* which cancels */
+  event_wait(&p->teardown.entered);
+  CHECK_INT(kill(getpid(), SIGTERM), 0);
+  event_set(&p->teardown.go);
+}
+
+TEST_MAIN(S10_run__the_first_SIGTERM_after_a_free_ends_nothing) {
+  probe *p = probe_new("freed");
+  p->teardown.held = true;
+  CHECK_INT(run_meanwhile(p, frees_then_signals), 0);
+  CHECK_INT(p->teardown.count, 1);
+  probe_free(p);
+}
+
+static int cancel_state(void) {
+  int state, mine;
+  CHECK_INT(pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state), 0);
+  CHECK_INT(pthread_setcancelstate(state, &mine), 0);
+  return state;
+}
+
+TEST_WITH(S10_run__the_cancel_state_is_the_callers_again, NOT_THREAD(RUN)) {
+  static const int states[] = {PTHREAD_CANCEL_ENABLE, PTHREAD_CANCEL_DISABLE};
+  for (int i = 0; i < 2; i++) {
+    CHECK_INT(pthread_setcancelstate(states[i], NULL), 0);
+    probe *p = returning(0);
+    CHECK_INT(run(p->pod), 0);
+    CHECK_INT(cancel_state(), states[i]);
+    probe_free(p);
+  }
+  CHECK_INT(pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL), 0);
+}
+
 /* --- Force: the program ends ---------------------------------------------------------------------------------------- */
 
 static void until_stopping(probe *p) {
@@ -257,6 +295,15 @@ static void forced(void (*how)(void *), int32_t exit_code) {
 TEST_PROCESS(S10_run__grace_spent_by_a_child) { forced(cancels, 124); }
 TEST_PROCESS(S10_run__grace_spent_by_a_child_after_SIGTERM) { forced(sends_term, 128 + SIGTERM); }
 
+/* The process was the pod: nobody is left who could say how it ended, and no signal would reach the library's own threads. */
+TEST_MAIN_EXITS(S10_run__the_first_thread_ended_from_inside, 1) {
+  CHECK_INT(own_tid(), getpid());
+  probe *p = probe_new("gone");
+  p->s_may_die = true;
+  p->run.does = does_exit;
+  run(probe_make(p));
+}
+
 /* --- Refusals ------------------------------------------------------------------------------------------------------- */
 
 static void refused(podkeep_pod *pod, podkeep_status want) {
@@ -281,6 +328,17 @@ TEST_WITH(S10_run__only_what_is_new, NOT_THREAD(RUN)) {
   refused(freed, PODKEEP_ERR_INVALID_HANDLE);
   probe_free(cancelled);
   CHECK_STR(history_text(&cancelled->called), "drop");
+}
+
+TEST_MAIN(S10_run__a_kick_that_is_a_second_signal) {
+  static const int signals[] = {SIGINT, SIGTERM};
+  for (int i = 0; i < 2; i++) {
+    probe *p = probe_new("kicked");
+    p->options.kick_signal = signals[i];
+    refused(probe_make(p), PODKEEP_ERR_INVALID_ARGUMENT);
+    CHECK_STATE(p->pod, PODKEEP_STATE_NEW);
+    probe_free(p);
+  }
 }
 
 static void runs_another(void *arg) {

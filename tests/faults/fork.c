@@ -374,6 +374,43 @@ static void the_same_process_id_in_a_nested_namespace(void) {
   EQ(code, 0);
 }
 
+/* The child of a fork in the log's thread: that has no part in the child's own log, neither while it lives nor by its end. */
+static int telling, parting, log_child;
+static void tells(int32_t level, const char *pod, const char *message, void *user_data) {
+  char *copy = strdup(message);
+  int i;
+  (void)level, (void)pod, (void)user_data;
+  STORE(telling, 1);
+  while (!LOAD(parting)) nap();
+  for (i = 0; i < 100; i++) nap(); /* the other thread ends meanwhile */
+  _exit(strcmp(copy, message) == 0 ? 60 : 61);
+}
+static void forks_and_parts(int32_t level, const char *pod, const char *message, void *user_data) {
+  pid_t pid;
+  (void)level, (void)pod, (void)message, (void)user_data;
+  if (LOAD(log_child)) return;
+  pid = fork();
+  STORE(log_child, (int)pid);
+  if (pid != 0) return;
+  IS(podkeep_set_log(tells, 4, NULL, NULL), PODKEEP_OK);
+  IS(podkeep_pod_start(make_pod(make_runtime("told", run_and_fail))), PODKEEP_OK);
+  while (!LOAD(telling)) nap();
+  STORE(parting, 1);
+  pthread_exit(NULL);
+}
+static void fork_in_a_log_callback_that_ends_its_thread(void) {
+  podkeep_runtime *runtime = make_runtime("telling", run_and_fail);
+  podkeep_pod *pod = make_pod(runtime);
+  IS(podkeep_set_log(forks_and_parts, 4, NULL, NULL), PODKEEP_OK);
+  IS(podkeep_pod_start(pod), PODKEEP_OK);
+  UNTIL(LOAD(log_child) != 0);
+  EQ(child_code(LOAD(log_child), slow(15000)), 60);
+  IS(podkeep_set_log(NULL, 0, NULL, NULL), PODKEEP_OK);
+  IS(podkeep_pod_join(pod, slow(10000)), PODKEEP_ERR_FAILED);
+  IS(podkeep_pod_free(pod), PODKEEP_OK);
+  IS(podkeep_runtime_free(runtime), PODKEEP_OK);
+}
+
 /* --- Main pods ----------------------------------------------------------------------------------------------------------- */
 
 static int32_t returns(podkeep_context *ctx, void *state) {
@@ -480,7 +517,8 @@ int main(int argc, char **argv) {
     CASE(old_handles_are_dead_and_new_ones_work), CASE(fork_before_the_first_call),
     CASE(nothing_of_the_parent_runs_in_the_child), CASE_LIMIT(fork_amid_the_work_of_other_threads, 120),
     CASE(the_parent_is_undisturbed), CASE(fork_in_a_callback_and_exit), CASE(fork_in_a_callback_and_return_from_it),
-    CASE(the_same_process_id_in_a_nested_namespace), CASE(the_child_of_a_main_pods_process),
+    CASE(fork_in_a_log_callback_that_ends_its_thread), CASE(the_same_process_id_in_a_nested_namespace),
+    CASE(the_child_of_a_main_pods_process),
     CASE(the_copy_of_process_one_reaps_no_strangers),
   };
   read_document();

@@ -94,6 +94,42 @@ static void no_thread_for_a_start(void) {
   IS(podkeep_runtime_free(runtime), PODKEEP_OK);
 }
 
+static void *cancels_and_joins(void *pod) {
+  UNTIL(podkeep_pod_wait_ready(pod, slow(10000)) == PODKEEP_OK); /* NEW until then */
+  IS(podkeep_pod_cancel(pod), PODKEEP_OK);
+  IS(podkeep_pod_join(pod, slow(10000)), PODKEEP_OK);
+  return NULL;
+}
+static void *keeps(void *pod) {
+  int32_t code = -1;
+  IS(podkeep_pod_run(pod, &code), PODKEEP_OK);
+  EQ(code, 0);
+  return NULL;
+}
+/* Nothing is left in the pod of the thread that it did not get: another one is its S, and whoever joins waits for that. */
+static void no_thread_for_a_start_but_the_callers(void) {
+  podkeep_pod_options options = PODKEEP_POD_OPTIONS_INIT;
+  podkeep_runtime *runtime;
+  podkeep_pod *pod;
+  void *joiner, *keeper;
+  become_nobody_in_particular();
+  runtime = make_runtime("threadless", NULL);
+  warm_up(runtime);
+  note_rest();
+  options.stack_size = 64 << 20; /* the C library keeps no stack of that size for later */
+  IS(podkeep_pod_new(runtime, &options, &pod), PODKEEP_OK);
+  no_more_threads();
+  IS(podkeep_pod_start(pod), PODKEEP_ERR_RESOURCES);
+  threads_again();
+  joiner = start_thread(cancels_and_joins, pod);
+  keeper = start_thread(keeps, pod);
+  join_thread(joiner);
+  join_thread(keeper);
+  IS(podkeep_pod_free(pod), PODKEEP_OK);
+  at_rest();
+  IS(podkeep_runtime_free(runtime), PODKEEP_OK);
+}
+
 static void no_thread_for_the_first_pod(void) {
   podkeep_runtime *runtime;
   podkeep_pod *pod = NULL;
@@ -401,7 +437,8 @@ static void a_hook_without_descriptors(void) {
 
 int main(int argc, char **argv) {
   static const struct test_case all[] = {
-    CASE(no_thread_for_a_start), CASE(no_thread_for_the_first_pod), CASE(no_thread_for_a_start_with_a_hook),
+    CASE(no_thread_for_a_start), CASE(no_thread_for_a_start_but_the_callers),
+    CASE(no_thread_for_the_first_pod), CASE(no_thread_for_a_start_with_a_hook),
     CASE(hooks_run_without_a_new_thread), CASE(a_stack_too_large), CASE(no_address_space_for_a_stack),
     CASE(no_memory_for_arguments), CASE(a_whole_life_without_descriptors), CASE(no_descriptor_for_the_first_pod),
     CASE(a_hook_without_descriptors),
