@@ -162,6 +162,11 @@ fn visit(world: &'static World, index: u32, unreleased: &mut Vec<Arc<RuntimeCell
     if pod.life().stop_asked() {
         pass_on(&pod);
         if let Some(process) = &pod.cell().process {
+            {
+                // Whoever asks may be held up before he shows it. While this lock is held no other life begins.
+                let _cold = lock(&pod.cell().cold);
+                pod.show_what_is_asked();
+            }
             host::process::stop(process);
             host::process::finish_if_final(&pod);
         }
@@ -253,6 +258,7 @@ fn ready_timeout(pod: &PodRef) -> Nanos {
     match pod.ready_limit.load(Relaxed) {
         0 => NEVER,
         at if linux::now() < at => at,
+        at if host::process::is_heard_late(pod, at) => linux::now() + 10_000_000,
         _ => {
             expire(pod, Event::ReadyTimeout, &pod.ready_limit, |_| Phase::Ready, "the ready timeout expired");
             0 // look again at once: hook, descriptor and grace are due now

@@ -90,6 +90,7 @@ impl Reign {
             && let Some(before) = signal::handle_if_unused(libc::SIGCHLD, on_child)
         {
             self.before.push((libc::SIGCHLD, before));
+            signal::unblock(std::iter::once(libc::SIGCHLD)); // the mask that was is put back with the others'
             super::process::adopt(self.world)?;
         }
         Ok(())

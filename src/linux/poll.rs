@@ -1,7 +1,7 @@
 //! Waiting for many descriptors at once.
 
 use std::ffi::c_int;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use super::errno;
@@ -75,6 +75,10 @@ pub(crate) fn wait_for(socket: &OwnedFd, write: bool, bell: &OwnedFd) -> bool {
 
 /// Whether a socket has something to read, or is at its end.
 pub(crate) fn has_bytes(socket: &OwnedFd) -> bool {
+    is_readable(socket.as_fd())
+}
+
+pub(crate) fn is_readable(socket: BorrowedFd<'_>) -> bool {
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid entry.
     unsafe { libc::poll(&mut poll, 1, 0) == 1 && poll.revents & libc::POLLIN != 0 }

@@ -41,6 +41,16 @@ pub(crate) fn reap(pidfd: &OwnedFd) -> Ended {
     }
 }
 
+/// Whether [`reap`] would not block. Of one that has ended and is traced the kernel tells its tracer first.
+pub(crate) fn can_be_reaped(pidfd: &OwnedFd) -> bool {
+    // SAFETY: a valid out pointer.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, &mut info, flags) != 0 || info.si_pid() != 0
+    }
+}
+
 /// Sends a signal to the process behind a pidfd; false: it has ended and was reaped.
 pub(crate) fn signal_process(pidfd: &OwnedFd, signal: c_int) -> bool {
     let (fd, info) = (pidfd.as_raw_fd(), ptr::null::<libc::siginfo_t>());
@@ -200,6 +210,8 @@ pub(crate) fn send_some(fd: &OwnedFd, bytes: &[u8], wait: bool) -> Result<usize,
 
 /// Memory that is shared with children by its descriptor, and that no holder can resize.
 pub(crate) fn shared_memory(name: &CStr, content: &[u8], length: usize) -> Result<OwnedFd, c_int> {
+    // Beyond RLIMIT_FSIZE, which holds for such memory, too, it is an error, not the end of this process.
+    let _deaf = super::signal::WithoutSizeSignal::begin();
     // SAFETY: a string and numbers in, a new descriptor out.
     unsafe {
         let fd = owned(libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING))?;

@@ -84,6 +84,46 @@ impl Masked {
     }
 }
 
+/// While it lives, what this thread does beyond RLIMIT_FSIZE is an error and no signal.
+pub(crate) struct WithoutSizeSignal {
+    before: libc::sigset_t,
+    pending: bool,
+}
+
+impl WithoutSizeSignal {
+    fn its_set() -> libc::sigset_t {
+        // SAFETY: a set on this frame.
+        unsafe {
+            let mut set = zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGXFSZ);
+            set
+        }
+    }
+
+    pub(crate) fn begin() -> WithoutSizeSignal {
+        // SAFETY: sets on this frame.
+        unsafe {
+            let (mut before, mut pending) = (zeroed(), zeroed());
+            libc::pthread_sigmask(libc::SIG_BLOCK, &WithoutSizeSignal::its_set(), &mut before);
+            libc::sigpending(&mut pending);
+            WithoutSizeSignal { before, pending: libc::sigismember(&pending, libc::SIGXFSZ) == 1 }
+        }
+    }
+}
+
+impl Drop for WithoutSizeSignal {
+    fn drop(&mut self) {
+        // SAFETY: sets that live; no time to wait.
+        unsafe {
+            if !self.pending {
+                libc::sigtimedwait(&WithoutSizeSignal::its_set(), ptr::null_mut(), &zeroed());
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut());
+        }
+    }
+}
+
 impl Drop for Masked {
     fn drop(&mut self) {
         set_mask(&self.0);

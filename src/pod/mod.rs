@@ -370,8 +370,13 @@ impl PodRef {
 
     /// Ends the use of the config of a pod that is final; the runtime, for the one who has to release it.
     pub(crate) fn settled(&self) -> Option<Arc<RuntimeCell>> {
+        self.end_use().flatten()
+    }
+
+    /// The same; `None`: it is not final, or somebody was faster.
+    pub(crate) fn end_use(&self) -> Option<Option<Arc<RuntimeCell>>> {
         let first = self.life().state().is_final() && !self.cell().settled.swap(true, AcqRel);
-        (first && self.cell().runtime.unuse()).then(|| self.cell().runtime.clone())
+        first.then(|| self.cell().runtime.unuse().then(|| self.cell().runtime.clone()))
     }
 
     /// A pod that never had an S has nobody else to settle it.

@@ -152,6 +152,18 @@ impl Slot {
         }
     }
 
+    /// Shows what the word says, whoever is about to. What changes meanwhile is shown, too.
+    pub(crate) fn show_what_is_asked(&self) {
+        loop {
+            let life = self.life();
+            self.show(life.stop_asked(), life.barred());
+            let now = self.life();
+            if (now.stop_asked(), now.barred()) == (life.stop_asked(), life.barred()) {
+                return;
+            }
+        }
+    }
+
     /// Whether S in its child was shown a stop that the word does not know: whoever asks for it was held up in between.
     pub(crate) fn stop_is_under_way(&self) -> bool {
         let shown = self.shown().is_some_and(|shown| Asked::from_word(shown.load(SeqCst)).stop);

@@ -102,6 +102,30 @@ TEST_WITH(S8_race__cancel_of_one_that_dies, NOT_MAIN(LIBRARYS_S)) { asked_at_any
 TEST_WITH(S8_race__close_of_one_that_dies, NOT_MAIN(LIBRARYS_S)) { asked_at_any_moment(CLOSE, true); }
 TEST_WITH(S8_race__free_of_one_that_dies, NOT_MAIN(LIBRARYS_S)) { asked_at_any_moment(FREE, true); }
 
+/* Its last act is the drop's end, whoever else comes by: the moment at which the next life would have been due, say. */
+static int32_t drops_slowly(probe *p, podkeep_context *ctx) {
+  (void)p, (void)ctx;
+  pass_ms(700);
+  return 0;
+}
+
+TEST(S8_race__a_drop_between_two_lives_is_over_when_close_returns) {
+  probe *p = probe_new("between");
+  p->options.restart = PODKEEP_RESTART_ON_FAILURE;
+  p->options.backoff_ms = p->options.backoff_max_ms = 300;
+  p->run.does = does_return;
+  p->run.returns = 7;
+  p->drop.does = drops_slowly;
+  podkeep_pod *pod = probe_start(p);
+  CHECK_OK(podkeep_runtime_free(p->runtime));
+  p->runtime = NULL;
+  until_restarting(pod);
+  uint64_t from = now_ns();
+  podkeep_pod_close(pod);
+  CHECK(event_is_set(&p->drop.left) || now_ns() - from >= 1000000000); /* it is not waited for longer than a second */
+  probe_free(p);
+}
+
 /* Right around the moment at which the next life begins. */
 TEST(S8_race__cancel_and_revival) {
   for (int round = 0; round < rounds(240); round++) {

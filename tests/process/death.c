@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -295,4 +296,32 @@ TEST(S4_the_hosts_own_children_are_left_alone) {
   int status = 0;
   CHECK(waitpid(own, &status, 0) == own && WIFEXITED(status));
   CHECK_INT(WEXITSTATUS(status), 42);
+}
+
+/* --- Under a debugger ------------------------------------------------------------------------------------------------- */
+
+TEST(S4_traced_child_that_has_died_holds_up_nobody) { /* its tracer is told first, and may take its time */
+  actor *traced = actor_new("traced"), *other = actor_new("other");
+  actor_running(traced);
+  actor_running(other);
+  pid_t tracer = fork();
+  if (tracer == 0) {
+    if (ptrace(PTRACE_SEIZE, (pid_t)traced->pid, NULL, NULL) != 0) _exit(77);
+    event_set(&B->events[0]);
+    for (;;) pause();
+  }
+  while (!event_wait_for(&B->events[0], 10))
+    if (waitpid(tracer, NULL, WNOHANG) == tracer) skip("nobody may trace here");
+  CHECK(kill((pid_t)traced->pid, SIGKILL) == 0);
+  UNTIL(process_letter((pid_t)traced->pid) == 'Z');
+  CHECK_OK(podkeep_pod_cancel(traced->pod)); /* so that each of the library's threads has to do with it */
+  actor_close(other, PODKEEP_OK);
+  actor *third = actor_new("third");
+  actor_running(third);
+  actor_close(third, PODKEEP_OK);
+  CHECK(kill(tracer, SIGKILL) == 0);
+  CHECK_INT(wait_code(tracer, LIMIT_MS), 128 + SIGKILL);
+  CHECK_STATUS(podkeep_pod_join(traced->pod, LIMIT_MS), PODKEEP_ERR_FAILED);
+  CHECK_FAILURE(traced->pod, RUN, SIGNAL, SIGKILL, NULL);
+  actor_free(traced);
 }

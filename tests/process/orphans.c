@@ -169,6 +169,32 @@ TEST_WITH(S4_guardian__killed_often, COLD, 120) {
   CHECK_INT(wait_code(host, LIMIT_MS), 128 + SIGKILL);
   family_is_gone(1);
 }
+static int lines_of(const char *path) {
+  FILE *file = fopen(path, "r");
+  int lines = 0, c;
+  while (file && (c = getc(file)) != EOF) lines += c == '\n';
+  if (file) fclose(file);
+  return lines;
+}
+TEST_WITH(S4_guardian__that_never_stays_is_not_started_again_and_again, COLD, 120) { /* another program in its place */
+  char text[600], begun[300];
+  snprintf(begun, sizeof begun, "%s", world_path("begun"));
+  snprintf(text, sizeof text, "#!/bin/sh\necho >>%s\n", begun);
+  int fd = open(world_path("podkeep"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
+  CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
+  setenv("PODKEEP_PROGRAM", world_path("podkeep"), 1);
+  podkeep_pod *pod = shell_start("plain", "exec sleep 1000", NULL);
+  UNTIL(lines_of(begun) >= 60);
+  pass_ms(500); /* from now on one a second */
+  int before = lines_of(begun);
+  int64_t from = now_ms();
+  pass_ms(2500);
+  int more = lines_of(begun) - before;
+  CHECK_BELOW(more, (now_ms() - from) / 1000 + 3);
+  unsetenv("PODKEEP_PROGRAM");
+  UNTIL(find_guardian() > 0); /* and at last there is one */
+  pod_close(pod, PODKEEP_OK);
+}
 TEST_WITH(S4_guardian__polite_signals_do_not_end_it, COLD, 60) {
   static const int polite[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM};
   pid_t host = family_start(BY_CASE, 0), guardian = find_guardian();

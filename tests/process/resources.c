@@ -118,6 +118,26 @@ TEST(S6_no_descriptors__standard_ones_closed) { /* each is made twice then, and 
   for (int i = 0; i < 16; i++) close(fill[i]);
 }
 
+/* --- No room in files, which memory that is shared counts as ---------------------------------------------------------------------- */
+
+TEST_WITH(S6_no_room_for_what_is_shared, COLD, 60) { /* by default the kernel's answer is a signal that ends the process */
+  podkeep_pod *pods[2] = {make_actor(), make_command()};
+  int used = open_descriptors();
+  limit_to(RLIMIT_FSIZE, 100 << 10);
+  for (int i = 0; i < 2; i++) {
+    CHECK_STATUS(podkeep_pod_start(pods[i]), PODKEEP_ERR_RESOURCES);
+    CHECK_HAS(podkeep_last_error(), "File too large");
+    CHECK_STATE(pods[i], NEW);
+    CHECK(open_descriptors() <= used);
+  }
+  limit_to(RLIMIT_FSIZE, RLIM_INFINITY);
+  for (int i = 0; i < 2; i++) {
+    CHECK_OK(podkeep_pod_start(pods[i]));
+    CHECK_OK(podkeep_pod_wait_ready(pods[i], LIMIT_MS));
+    pod_close(pods[i], PODKEEP_OK);
+  }
+}
+
 /* --- No processes ---------------------------------------------------------------------------------------------------------------- */
 
 /* What is on its way out has gone: a descriptor's end has no event. */

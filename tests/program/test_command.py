@@ -322,6 +322,13 @@ def test_it_works_with_streams_closed():
         assert ended.code == 7, (fds, ended)
 
 
+def test_an_end_is_known_though_whoever_started_it_ignores_sigchld():
+    for script, code in (("exit 0", 0), ("exit 5", 5), ("kill -KILL $$", 128 + signal.SIGKILL)):
+        ignored = lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # noqa: E731
+        ended = Ended(start(PROGRAM, "run", "--", "sh", "-c", script, preexec_fn=ignored))
+        assert ended.code == code, (script, ended)
+
+
 def test_it_has_one_child_and_few_descriptors():
     process = podkeep("run", "--", "sh", "-c", 'echo "up $PODKEEP_CHILD"; ls /proc/self/fd | wc -l; exec sleep 1000')
     # The channel, should the command ask for it (podkeep_child_run).

@@ -37,8 +37,8 @@ def unshare():
 class Container:
     """A PID namespace and its first process."""
 
-    def __init__(self, argv):
-        self.outside = start(*unshare(), *argv)
+    def __init__(self, argv, **options):
+        self.outside = start(*unshare(), *argv, **options)
 
     @property
     def init(self):
@@ -202,6 +202,16 @@ def test_the_status_of_a_short_command_is_never_lost():
 def test_nor_among_many_strangers():
     ended = Container([PROGRAM, "run", "--", "sh", "-c", STRANGERS.format(300) + "exit 9"]).ended()
     assert ended.code == 9, ended
+
+
+def test_strangers_are_reaped_though_whoever_started_it_blocks_sigchld():
+    blocked = lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # noqa: E731
+    script = "for i in 1 2 3 4 5; do (sleep 0.1 &); done; echo up; exec sleep 1000"
+    container = Container([PROGRAM, "run", "--", "sh", "-c", script], preexec_fn=blocked)
+    assert container.line() == "up"
+    until(lambda: len(children(container.init)) == 1, "the end of the strangers")
+    container.send(signal.SIGTERM)
+    assert container.ended().code == 0
 
 
 def test_a_worker_in_the_main_process_keeps_all_its_children():

@@ -135,6 +135,9 @@ fn keep(library: &Library, asked: Run, process: bool) -> Result<c_int, Refusal> 
     // SAFETY: every string and list of the options lives until this returns; the library copies them.
     check(library, unsafe { (library.pod_new)(runtime, &given, &mut pod) })?;
     if process {
+        // Ignored, as whoever started this may have it, the kernel would keep the command's end to itself.
+        // SAFETY: numbers only.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         relay::begin(library, pod);
     }
     let teller = if given.restart == library::RESTART_NEVER { None } else { restarts::tell(library, pod) };

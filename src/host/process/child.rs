@@ -25,6 +25,8 @@ pub(crate) const MUTE_TIME: Nanos = 1_000_000_000;
 /// When to look again at what takes or shows nothing yet.
 pub(super) const STDERR_TIME: Nanos = 10_000_000;
 const PORT_TIME: Nanos = 20_000_000;
+/// The same for the end of one that is traced.
+pub(super) const TRACED_TIME: Nanos = 20_000_000;
 /// So much of the channel is read at once.
 const PIECE: usize = 16 << 10;
 /// A life has no more failures than that, and no larger ones together: far more than a library's own end ever tells.
@@ -91,6 +93,12 @@ impl Child {
         (self.port() != 0).then_some(Errand::Port)
     }
 
+    /// Something of it was not looked at yet.
+    pub(super) fn has_more_to_say(&self) -> bool {
+        let notify = self.notify.as_ref().is_some_and(|socket| linux::poll::is_readable(socket.as_fd()));
+        notify || process::waiting(&self.channel) > 0 || linux::poll::has_bytes(&self.pidfd)
+    }
+
     fn port(&self) -> u16 {
         self.pod.cell().process.as_ref().map_or(0, |process| process.port)
     }
@@ -136,6 +144,7 @@ impl Child {
     pub(super) fn do_errand(&self, errand: Errand) -> Next {
         match errand {
             Errand::Stderr => self.read_stderr(),
+            Errand::End => Next::Ended,
             Errand::Port => {
                 // Starter and thread meet in the lock: the state is told before this looks at it.
                 drop(lock(&self.said));
@@ -224,10 +233,16 @@ impl Child {
         let pod = &self.pod;
         match frame {
             Frame::InitOk => {
+                // A stop that the child has heeded comes first: then run_forever is not entered there.
+                if pod.stop_is_under_way() {
+                    pod.advance(Event::Stop);
+                }
                 pod.advance(Event::EnterInit);
                 pod.advance(Event::InitOk);
             }
             Frame::Ready => {
+                // Said by another thread of the child's it may overtake S's own word, and is held until that comes.
+                pod.advance(Event::EnterInit);
                 pod.advance(Event::Ready);
             }
             Frame::Record(told) => {

@@ -25,6 +25,9 @@ pub(crate) struct Guardian {
     groups: &'static [AtomicU32],
     /// Readable when the present one has ended; `None`: none is needed.
     pub(crate) pidfd: Option<OwnedFd>,
+    began: linux::Nanos,
+    /// So many in a row were started, and none is known to have lived for [`RETRY`].
+    brief: u32,
 }
 
 impl Guardian {
@@ -38,7 +41,7 @@ impl Guardian {
         let base = process::map_shared(memory.as_raw_fd(), length).map_err(refused)?;
         // SAFETY: mapped with this length, zeroed, unmapped by the drop alone.
         let groups = unsafe { std::slice::from_raw_parts(base.cast_const().cast::<AtomicU32>(), SLOTS) };
-        let mut guardian = Guardian { memory, host, groups, pidfd: None };
+        let mut guardian = Guardian { memory, host, groups, pidfd: None, began: 0, brief: 0 };
         guardian.restart()?;
         Ok(guardian)
     }
@@ -53,9 +56,20 @@ impl Guardian {
         self.place(index).store(0, SeqCst);
     }
 
+    /// The present one has ended. When another may follow: at once, or a while later where none has stayed.
+    pub(crate) fn ended(&mut self) -> linux::Nanos {
+        let stayed = self.pidfd.take().is_some() && linux::now() >= self.began.saturating_add(RETRY);
+        if stayed {
+            self.brief = 0;
+        }
+        if self.brief < BRIEF { 0 } else { self.began.saturating_add(RETRY) }
+    }
+
     /// Starts another one, the first included.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.pidfd = None;
+        self.began = linux::now();
+        self.brief += 1;
         // The kernel itself ends all processes of a namespace with its first.
         if process::own_pid() == 1 {
             return Ok(());
@@ -97,5 +111,7 @@ impl Drop for Guardian {
     }
 }
 
-/// How long to wait before a guardian that does not stay is started again.
+/// How long to wait before a guardian that cannot be had, or does not stay, is started again.
 pub(crate) const RETRY: linux::Nanos = 1_000_000_000;
+/// Somebody may end one after the other, but a program that ends so often by itself is no guardian.
+const BRIEF: u32 = 64;

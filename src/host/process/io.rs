@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::child::{self, Child};
 use super::guardian::{self, Guardian};
@@ -14,8 +14,12 @@ use super::stderr::Passage;
 use crate::error::{Error, Result};
 use crate::linux::poll::Poller;
 use crate::linux::{self, NEVER, Nanos};
+use crate::runtime::RuntimeCell;
 use crate::table::PodRef;
 use crate::world::{World, lock};
+
+/// When to try again to have a user's drop called.
+const RELEASE_TIME: Nanos = 100_000_000;
 
 /// What a descriptor in the set belongs to, beside the child's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +42,8 @@ pub(crate) enum Errand {
     Port,
     /// It closed its channel: see whether it lives on.
     Mute,
+    /// It has ended, and whoever traces it must hear of that first.
+    End,
 }
 
 /// All that a process needs for process pods, made with its first.
@@ -58,7 +64,7 @@ pub(crate) struct Orphanage {
     /// The thread that reaps them; null: nobody does. For a signal handler.
     io: AtomicPtr<Io>,
     /// Held while a child is made that does not stand in the list yet.
-    spawning: Mutex<()>,
+    spawning: RwLock<()>,
 }
 
 /// From here on children that are no pods' are reaped, too.
@@ -89,14 +95,14 @@ impl Orphanage {
     }
 
     /// Keeps a child that is about to be made from being taken for a stranger.
-    pub(super) fn spawning(&self) -> Option<MutexGuard<'_, ()>> {
-        self.is_kept().then(|| lock(&self.spawning))
+    pub(super) fn spawning(&self) -> RwLockReadGuard<'_, ()> {
+        self.spawning.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reap(&self, io: &Io) {
         if self.is_kept() {
             // Nobody is between its start and its place in the list.
-            let _spawning = lock(&self.spawning);
+            let _spawning = self.spawning.write().unwrap_or_else(PoisonError::into_inner);
             linux::signal::reap_strangers(|pid| lock(&io.hands).children.values().any(|child| child.pid() == pid));
         }
     }
@@ -107,6 +113,8 @@ struct Hands {
     children: HashMap<u64, Arc<Child>>,
     next: u64,
     later: BTreeSet<(Nanos, u64, Errand)>,
+    /// Configs to release, and who is told, when there is a thread for that again.
+    unreleased: Vec<(Nanos, Arc<RuntimeCell>, PodRef)>,
     /// Pods whose next life is due then.
     revivals: Vec<(Nanos, PodRef)>,
 }
@@ -172,6 +180,19 @@ impl Io {
         linux::signal_fd(&self.bell);
     }
 
+    /// No life of that pod is to come.
+    pub(super) fn revive_no_more(&self, pod: &PodRef) {
+        let index = pod.index();
+        let gone: Vec<_> = lock(&self.hands).revivals.extract_if(.., |(_, other)| other.index() == index).collect();
+        drop(gone); // without the lock
+    }
+
+    /// No thread can be had by now that may wait for a user's drop.
+    pub(super) fn release_later(&self, runtime: Arc<RuntimeCell>, pod: PodRef) {
+        lock(&self.hands).unreleased.push((linux::now() + RELEASE_TIME, runtime, pod));
+        linux::signal_fd(&self.bell);
+    }
+
     fn later(&self, number: u64, at: Nanos, errand: Errand) {
         lock(&self.hands).later.insert((at, number, errand));
     }
@@ -191,6 +212,10 @@ impl Io {
         let mut guardian = lock(&self.guardian);
         if let Some(pidfd) = &guardian.pidfd {
             self.poller.remove(pidfd.as_fd());
+        }
+        let at = guardian.ended();
+        if linux::now() < at {
+            return at;
         }
         let again = guardian.restart().is_err();
         drop(guardian);
@@ -213,24 +238,36 @@ extern "C-unwind" fn enter(io: *mut c_void) -> *mut c_void {
         if guardian_at <= now {
             guardian_at = io.replace_guardian();
         }
-        let (due, revivals, next) = {
+        let (due, revivals, unreleased, next) = {
             let mut hands = lock(&io.hands);
             let revivals: Vec<_> = hands.revivals.extract_if(.., |(at, _)| *at <= now).collect();
             let revival = hands.revivals.iter().map(|&(at, _)| at).min().unwrap_or(NEVER);
             let rest = hands.later.split_off(&(now + 1, 0, Errand::Stderr));
             let due = std::mem::replace(&mut hands.later, rest);
-            (due, revivals, hands.later.first().map_or(NEVER, |&(at, ..)| at).min(revival))
+            let unreleased: Vec<_> = hands.unreleased.extract_if(.., |(at, ..)| *at <= now).collect();
+            let release = hands.unreleased.iter().map(|&(at, ..)| at).min().unwrap_or(NEVER);
+            let next = hands.later.first().map_or(NEVER, |&(at, ..)| at).min(revival).min(release);
+            (due, revivals, unreleased, next)
         };
         // Before the children that wait behind it.
         let passage_at = if io.passage.is_clear() { NEVER } else { now + child::STDERR_TIME };
-        let busy = !due.is_empty() || !revivals.is_empty();
+        let busy = !due.is_empty() || !revivals.is_empty() || !unreleased.is_empty();
+        for (_, runtime, pod) in unreleased {
+            if let Some(world) = World::existing()
+                && let Err(runtime) = world.crew.release(world, runtime, Some(pod.clone()))
+            {
+                io.release_later(runtime, pod);
+            }
+        }
         for (_, pod) in revivals {
             super::revive(&pod);
         }
         for (_, number, errand) in due {
             if let Some(child) = io.child(number) {
-                if errand == Errand::Stderr {
-                    let _ = io.poller.add(child.stderr_pipe().as_fd(), number << 3 | What::Stderr as u64);
+                let token = number << 3 | What::Stderr as u64;
+                if errand == Errand::Stderr && io.poller.add(child.stderr_pipe().as_fd(), token).is_err() {
+                    io.later(number, linux::now() + child::STDERR_TIME, errand);
+                    continue;
                 }
                 act(io, number, child, |child| child.do_errand(errand));
             }
@@ -288,6 +325,10 @@ fn act(io: &'static Io, number: u64, child: Arc<Child>, look: impl FnOnce(&Child
                 io.poller.remove(child.stderr_pipe().as_fd());
             }
             io.later(number, at, errand);
+        }
+        Next::Ended if !linux::process::can_be_reaped(&child.pidfd) => {
+            io.poller.remove(child.pidfd.as_fd());
+            io.later(number, linux::now() + child::TRACED_TIME, Errand::End);
         }
         Next::Ended => {
             child.last_words();

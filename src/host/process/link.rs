@@ -299,9 +299,7 @@ fn claim_marked(mark: Mark, load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc
     for fd in [channel, block, shown] {
         process::close_on_exec(fd);
     }
-    if let Some(word) = super::shown::read(shown, mapped.block().slot) {
-        table::listen_afar(word);
-    }
+    let heard = super::shown::read(shown, mapped.block().slot).map(table::listen_afar);
     let world = World::get()?;
     let name = mapped.runtime();
     let runtime = match mapped.errand() {
@@ -320,7 +318,10 @@ fn claim_marked(mark: Mark, load: impl FnOnce(&CStr, &CStr, &CStr) -> Result<Arc
     let link = Arc::new(Link::new(socket, mapped.block())?);
     link.block.claimed.store(1, Release);
     link.block.wait_for_go();
-    let made = runtime.and_then(|runtime| {
+    let deaf = || {
+        Error::resources("what the host asks for cannot be mapped: its descriptor was closed, or there is no memory")
+    };
+    let made = runtime.and_then(|runtime| heard.ok_or_else(deaf).map(|()| runtime)).and_then(|runtime| {
         let pod_name = mapped.pod();
         let settings = Settings {
             name: Some(&pod_name),

@@ -278,6 +278,9 @@ pub(crate) fn finish_if_final(pod: &PodRef) {
     let life = pod.life();
     let alone = pod.cell().process.as_ref().is_some_and(|process| process.child().is_none());
     if alone && life.was_restarting() && life.state().is_final() && !life.gone() {
+        if let Some(io) = World::existing().and_then(|world| *lock(&world.io)) {
+            io.revive_no_more(pod);
+        }
         finish(pod);
     }
 }
@@ -285,7 +288,8 @@ pub(crate) fn finish_if_final(pod: &PodRef) {
 /// The last act for an S that is gone: what a user gave is released, on a thread where it may take its time, and then
 /// whoever joins is told.
 fn finish(pod: &PodRef) {
-    let Some(runtime) = pod.settled() else {
+    let Some(last_use) = pod.end_use() else { return }; // somebody was faster, and tells
+    let Some(runtime) = last_use else {
         pod.advance(Event::Gone);
         return;
     };
@@ -294,8 +298,13 @@ fn finish(pod: &PodRef) {
         None => return,
     };
     if let Some(runtime) = refused {
-        runtime.release(); // no thread can be had
-        pod.advance(Event::Gone);
+        match World::existing().and_then(|world| *lock(&world.io)) {
+            Some(io) => io.release_later(runtime, pod.clone()), // no thread can be had by now
+            None => {
+                runtime.release();
+                pod.advance(Event::Gone);
+            }
+        }
     }
 }
 
@@ -306,6 +315,15 @@ pub(crate) fn stop(process: &Process) {
     }
 }
 
+/// Whether what a child has said by `limit` may not have been heard yet, since this process stood still.
+pub(crate) fn is_heard_late(pod: &PodRef, limit: Nanos) -> bool {
+    let child = pod.cell().process.as_ref().and_then(|process| process.child());
+    linux::now() < limit.saturating_add(LATE) && child.is_some_and(|child| child.has_more_to_say())
+}
+
+/// Not longer: one that says things without end has said nothing.
+const LATE: Nanos = 3_000_000_000;
+
 /// Keeps the limit of a stop: the grace, then the time until SIGKILL (L12). When to look again.
 pub(crate) fn force(pod: &PodRef, process: &Process) -> Nanos {
     let now = linux::now();
@@ -315,6 +333,10 @@ pub(crate) fn force(pod: &PodRef, process: &Process) -> Nanos {
         _ => {}
     }
     let Some(child) = process.child() else { return NEVER };
+    // It has ended, and the thread that keeps the children has not come to it, since this process stood still.
+    if linux::poll::has_bytes(&child.pidfd) {
+        return now + child::STDERR_TIME;
+    }
     if child.was_asked_to_end() {
         child.kill();
         return NEVER;
