@@ -3,11 +3,13 @@
 //! As in `thread`, no frame between the call and the user's callback catches or has a destructor: a callback may end its
 //! thread from inside. So a call here has three parts, and only the middle one runs callbacks.
 
+use std::mem::ManuallyDrop;
+
 use crate::error::{Error, Result};
 use crate::host;
 use crate::keeper;
 use crate::lifecycle::{Event, State};
-use crate::linux;
+use crate::linux::Uncancellable;
 use crate::role;
 use crate::table::PodRef;
 use crate::world::World;
@@ -40,9 +42,9 @@ pub(crate) fn prepare(pod: &PodRef, call: &str) -> Result<Seated> {
 /// One incarnation, here and now. Nothing below may stand between a callback and the end of its thread.
 pub(crate) fn occupy(seated: Seated) {
     // The thread stays the host's, with what he has set.
-    let before = linux::set_cancellation(false);
+    let before = ManuallyDrop::new(Uncancellable::begin());
     host::thread::occupy(seated.0);
-    linux::set_cancellation(before);
+    drop(ManuallyDrop::into_inner(before));
 }
 
 /// What `main` should return for the pod's end: 0 only for a clean one.

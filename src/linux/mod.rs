@@ -365,15 +365,6 @@ pub(crate) fn is_first_thread() -> bool {
     unsafe { libc::syscall(libc::SYS_gettid) as i32 == libc::getpid() }
 }
 
-/// Lets pthread_cancel act on this thread from now on, or not; whether it did.
-pub(crate) fn set_cancellation(on: bool) -> bool {
-    let mut before = 0;
-    let state = if on { PTHREAD_CANCEL_ENABLE } else { PTHREAD_CANCEL_DISABLE };
-    // SAFETY: a valid out pointer.
-    unsafe { pthread_setcancelstate(state, &mut before) };
-    before == PTHREAD_CANCEL_ENABLE
-}
-
 /// Ends the process at once, without its exit handlers: for the child of a fork.
 pub(crate) fn end_forked_child() -> ! {
     // SAFETY: no arguments that could be wrong.

@@ -119,13 +119,19 @@ mod tests {
     fn says(frames: &[Frame]) -> Fake {
         let mut fake = Fake::new(Errand::Exported, false);
         fake.child.view.claimed.store(1, Relaxed);
+        heard(&mut fake, frames);
+        fake
+    }
+
+    /// The same of one that is there: what its pod is then.
+    fn heard(fake: &mut Fake, frames: &[Frame]) -> State {
         let mut bytes = Vec::new();
         frames.iter().for_each(|frame| frame.write(&mut bytes));
         fake.say(&bytes);
         while !fake.deaf && crate::linux::poll::has_bytes(&fake.child.channel) {
             fake.listen();
         }
-        fake
+        fake.pod.life().state()
     }
 
     fn kinds(pod: &PodRef) -> Vec<Kind> {
@@ -216,6 +222,30 @@ mod tests {
         let last = lock(&pod.cell().cold).status.clone().unwrap();
         assert!(last.parse::<usize>().unwrap() < (1 << 20) / 16, "{last}");
         flood.join().unwrap();
+    }
+
+    /// It is said by any of the child's threads, and what S says of its init comes a moment after the step.
+    #[test]
+    fn l13_ready_that_is_quicker_than_the_word_of_init_is_kept() {
+        let mut fake = Fake::new(Errand::Exported, true);
+        fake.child.view.claimed.store(1, Relaxed);
+        assert_eq!(heard(&mut fake, &[Frame::Ready]), State::Starting);
+        assert_eq!(heard(&mut fake, &[Frame::InitOk]), State::Running);
+        heard(&mut fake, &[Frame::End { failed: false }]);
+        assert_eq!(fake.end(Ended::Exited(0)).life().state(), State::Stopped);
+    }
+
+    /// As below: a child that has heeded the stop in its init does not enter run_forever.
+    #[test]
+    fn s1_an_init_that_was_told_to_stop_makes_nobody_running() {
+        let mut fake = says(&[]);
+        super::super::super::shown::make().unwrap().0.publish();
+        fake.pod.show(true, false);
+        assert_eq!(heard(&mut fake, &[Frame::InitOk]), State::Stopping);
+        heard(&mut fake, &[Frame::End { failed: false }]);
+        let pod = fake.end(Ended::Exited(0));
+        let running = 1 << State::Running as u32;
+        assert_eq!((pod.life().state(), pod.life().visited() & running), (State::Stopped, 0));
     }
 
     /// Whoever cancels shows it to the child first, and may be held up before his own step: the child was quicker.
