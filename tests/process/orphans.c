@@ -183,8 +183,8 @@ TEST_WITH(S4_guardian__that_never_stays_is_not_started_again_and_again, COLD, 12
   int fd = open(world_path("podkeep"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
   CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
   podkeep_pod *pod = shell_start("plain", "exec sleep 1000", NULL);
-  pid_t guardian = find_guardian();
-  UNTIL(process_letter(guardian) == 'S');
+  pid_t guardian = 0;
+  UNTIL((guardian = find_guardian()) > 0 && process_letter(guardian) == 'S'); /* it is on its way when the pod has begun */
   setenv("PODKEEP_PROGRAM", world_path("podkeep"), 1);
   CHECK(kill(guardian, SIGKILL) == 0);
   UNTIL(lines_of(begun) >= 63); /* they and the real one; from now on it is one a second */
